@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Every target is a script in tools/testing/rmpopt; see "make help".
+
+SHELL := /bin/bash
+T := tools/testing/rmpopt
+
+# LINUX=PATH          base kernel instead of Debian's: git checkout, directory or tarball
+# SIGNOFF='NAME <M>'  make series: add that Signed-off-by
+# KUNIT_FILTER=GLOB   make kunit: only these suites or tests
+export LINUX SIGNOFF KUNIT_FILTER
+
+.PHONY: help deps linux export series kernel kunit roundtrip test run shell check mutate clean
+.NOTPARALLEL:
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@sed -n 's/^# \([A-Z_]*=\)/  \1/p' Makefile
+
+deps: ## Install the Debian packages that are missing
+	@$T/deps
+
+linux: deps ## Make or update build/linux: the base kernel and the series as commits
+	@$T/linux
+
+export: deps ## Write the commits of build/linux back to patches/ and the new files
+	@$T/export
+
+series: linux ## Write the mails of the series to build/series (SIGNOFF=...)
+	@$T/series
+
+kernel: linux ## Build build/kernel, the kernel that "make run" boots
+	@$T/kernel
+
+kunit: linux ## Run the KUnit tests in QEMU, by emulation (KUNIT_FILTER=...)
+	@$T/kunit
+
+roundtrip: linux ## Test that make linux, export and series lose nothing
+	@$T/roundtrip-test
+
+test: linux ## Run all tests: KUnit and the round trip
+	@$T/test
+
+run: linux ## Boot the kernel in QEMU and judge what it says
+	@$T/run
+
+shell: linux ## The same with a shell
+	@$T/run --shell
+
+check: linux ## Build every step of the series and let the kernel's checkers read it
+	@$T/check
+
+mutate: linux ## Break the code on purpose and see the tests notice
+	@$T/mutate
+
+clean: ## Remove build/, unless work in build/linux would be lost
+	@$T/clean

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2034
+#
+# Common ground of the scripts beside it. Sourced, not run.
+
+# A command that fails in $(...) ends the script as well, and none without a word.
+# 3 is the status of a failure that has been told.
+shopt -s inherit_errexit
+set -E
+trap 'rc=$?; [ "$rc" -eq 3 ] || echo "${0##*/}: line $LINENO: failed ($rc): $BASH_COMMAND" >&2; exit 3' ERR
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd -P)
+tools=$top/tools/testing/rmpopt
+build=$top/build
+linux=$build/linux
+logs=$build/log
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/rmpopt
+jobs=$(nproc)
+
+# The kernel's make must see neither the variables nor the flags given to the
+# project's own make.
+unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES MAKEFILES
+unset ARCH CROSS_COMPILE KBUILD_OUTPUT O V C W KCFLAGS
+unset "${!GIT_@}"
+export LC_ALL=C.UTF-8 TZ=UTC
+
+# What git writes must not depend on who runs it. safe.directory lets a checkout
+# that belongs to another user be read.
+export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_COUNT=0
+gitconfig()
+{
+	export "GIT_CONFIG_KEY_$GIT_CONFIG_COUNT=$1"
+	export "GIT_CONFIG_VALUE_$GIT_CONFIG_COUNT=$2"
+	export GIT_CONFIG_COUNT=$((GIT_CONFIG_COUNT + 1))
+}
+gitconfig safe.directory '*'
+gitconfig core.abbrev 12
+gitconfig core.autocrlf false
+gitconfig core.quotePath true
+gitconfig i18n.commitEncoding utf-8
+gitconfig i18n.logOutputEncoding utf-8
+gitconfig diff.algorithm histogram
+gitconfig diff.noprefix false
+gitconfig diff.mnemonicPrefix false
+gitconfig commit.gpgSign false
+gitconfig gc.auto 0
+gitconfig advice.detachedHead false
+gitconfig init.defaultBranch series
+
+# Fixed, so that the same source gives the same kernel and ccache finds it.
+export KBUILD_BUILD_TIMESTAMP='Thu Jan  1 00:00:00 UTC 2026'
+export KBUILD_BUILD_USER=rmpopt KBUILD_BUILD_HOST=localhost KBUILD_BUILD_VERSION=1
+export CCACHE_BASEDIR=$build CCACHE_NOHASHDIR=1
+# "+" after the version would come and go with the state of the git tree.
+kmake_vars=(ARCH=x86_64 LOCALVERSION= "CC=ccache gcc" "HOSTCC=ccache gcc")
+
+say()
+{
+	printf '%s\n' "$*"
+}
+
+die()
+{
+	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	exit 3
+}
+
+# step LOG TEXT COMMAND...: runs COMMAND, its output to build/log/LOG.log. Shows
+# how far it is on a terminal, one line at the start and one at the end elsewhere.
+# A failure names the log and shows its end.
+step()
+{
+	local name=$1 text=$2 file=$logs/$1.log start=$SECONDS ticker='' rc=0
+	shift 2
+	mkdir -p "$logs"
+	if [ -t 1 ]; then
+		step_ticker "$text" "$file" "$logs/$name.count" &
+		ticker=$!
+	else
+		say "$text ..."
+	fi
+	"$@" >"$file" 2>&1 </dev/null || rc=$?
+	if [ "$ticker" ]; then
+		kill "$ticker" 2>/dev/null || :
+		wait "$ticker" 2>/dev/null || :
+		printf '\r\033[K'
+	fi
+	if [ "$rc" -ne 0 ]; then
+		say "$text: failed after $((SECONDS - start)) s, log: ${file#"$top"/}, its end:"
+		tail -n 25 "$file" | sed 's/^/    /'
+		return 3
+	fi
+	objects "$file" >"$logs/$name.new"
+	# An incremental build says nothing about the size of a whole one.
+	if [ "$(cat "$logs/$name.new")" -gt "$(cat "$logs/$name.count" 2>/dev/null || echo 0)" ]; then
+		mv "$logs/$name.new" "$logs/$name.count"
+	else
+		rm "$logs/$name.new"
+	fi
+	say "$text: done, $((SECONDS - start)) s"
+}
+
+# Number of objects a kernel build has made, from its log.
+objects()
+{
+	grep -cE '^  (CC|AS|LD|AR)' "$1" 2>/dev/null || :
+}
+
+step_ticker()
+{
+	local text=$1 file=$2 start=$SECONDS estimate made last
+	estimate=$(cat "$3" 2>/dev/null || echo 0)
+	# Until the script that started it has gone, by whatever way.
+	while kill -0 $$ 2>/dev/null; do
+		made=$(objects "$file")
+		last=$(tail -n 1 "$file" 2>/dev/null | tr -d '\r\033' | cut -c 1-40)
+		if [ "${made:-0}" -gt 0 ]; then
+			last="$made objects"
+			[ "$estimate" -le "$made" ] || last="$made of about $estimate objects"
+		fi
+		printf '\r\033[K%s: %d s %s' "$text" $((SECONDS - start)) "$last"
+		sleep 1
+	done
+}
+
+# Paths of the files that the patches given bring as empty stubs.
+stub_files()
+{
+	awk '
+		FNR == 1 { file = ""; new = 0 }
+		/^diff --git a\// { n = length($0); file = substr($0, 14, (n - 16) / 2); new = 0; next }
+		/^new file mode / { new = 1; next }
+		/^index 0+\.\.e69de29[0-9a-f]*$/ { if (new && file != "") print file; new = 0 }
+	' "$@" </dev/null
+}
+
+# patch_files PROJECT: its patches, in order, one a line.
+patch_files()
+{
+	[ -d "$1/patches" ] || return 0
+	find "$1/patches" -maxdepth 1 -name '[0-9][0-9][0-9][0-9]-*.patch' | sort
+}
+
+# inputs_hash PROJECT: one hash of everything that the series is made of.
+inputs_hash()
+{
+	local project=$1 patches=() f
+	mapfile -t patches < <(patch_files "$project")
+	{
+		for f in ${patches[0]+"${patches[@]}"}; do
+			printf '%s ' "${f##*/}"
+			git hash-object --no-filters -- "$f"
+		done
+		stub_files ${patches[0]+"${patches[@]}"} | while IFS= read -r f; do
+			printf '%s ' "$f"
+			if [ -x "$project/$f" ]; then printf 'x '; fi
+			git hash-object --no-filters -- "$project/$f" 2>/dev/null || say missing
+		done
+	} | sha256sum | cut -d ' ' -f 1
+}
+
+# as_author NAME EMAIL DATE COMMAND...: the committer is the author, so that the same
+# commit has the same hash wherever it is made.
+as_author()
+{
+	local name=$1 email=$2 date=$3
+	shift 3
+	env GIT_AUTHOR_NAME="$name" GIT_AUTHOR_EMAIL="$email" GIT_AUTHOR_DATE="$date" \
+		GIT_COMMITTER_NAME="$name" GIT_COMMITTER_EMAIL="$email" \
+		GIT_COMMITTER_DATE="$date" "$@"
+}
+
+# as_author_of REPO COMMIT COMMAND...
+as_author_of()
+{
+	local who
+	mapfile -t who < <(git -C "$1" log -1 --format='%an%n%ae%n%ad' --date=raw "$2")
+	shift 2
+	as_author "${who[@]}" "$@"
+}
+
+# series_commits REPO PROJECT FILES: makes one commit for each patch of PROJECT on
+# top of the tag base of REPO, and fills the empty new files from those in FILES.
+# Objects only: no ref, index or file of REPO changes. Prints the last commit.
+series_commits()
+(
+	repo=$1 project=$2 files=$3
+	tmp=$(mktemp -d "$(git -C "$repo" rev-parse --absolute-git-dir)/rmpopt.XXXXXX")
+	trap 'rm -rf "$tmp"' EXIT
+	export GIT_INDEX_FILE=$tmp/index
+	cd "$repo" || exit
+	head=$(git rev-parse --verify -q 'base^{commit}') || die "build/linux has no tag base"
+	git read-tree base
+	while IFS= read -r patch; do
+		name=patches/${patch##*/}
+		# The message is everything up to the diff, byte for byte. git mailinfo
+		# would end it at the first "---", which a version note needs.
+		sed '/^$/q' "$patch" >"$tmp/header"
+		{ cat "$tmp/header"; say x; } |
+			git mailinfo -b --no-scissors --encoding=UTF-8 "$tmp/x" "$tmp/y" \
+			>"$tmp/info" || die "$name: not a mail"
+		subject=$(sed -n 's/^Subject: //p' "$tmp/info")
+		author=$(sed -n 's/^Author: //p' "$tmp/info")
+		email=$(sed -n 's/^Email: //p' "$tmp/info")
+		date=$(sed -n 's/^Date: //p' "$tmp/info")
+		if [ -z "$subject" ] || [ -z "$author" ] || [ -z "$date" ]; then
+			die "$name: needs From:, Date: and Subject:"
+		fi
+		body=$(awk 'body && /^diff --git / { exit } body { print } /^$/ { body = 1 }' "$patch")
+		{ printf '%s\n' "$subject"; [ -z "$body" ] || printf '\n%s\n' "$body"; } >"$tmp/message"
+		sed -n '/^diff --git /,$p' "$patch" >"$tmp/diff"
+
+		before=$(git write-tree)
+		git apply --cached --whitespace=nowarn "$tmp/diff" 2>"$tmp/error" ||
+			die "$name does not apply to $(git log -1 --format=%s base): $(head -n 1 "$tmp/error")"
+		git diff-index -r --cached --no-renames --diff-filter=A "$before" >"$tmp/added"
+		while IFS=$'\t' read -r raw path; do
+			read -r _ mode _ blob _ <<<"$raw"
+			case $blob in e69de29*) ;; *) continue ;; esac
+			[ -f "$files/$path" ] || die "$name brings $path, which the project does not have"
+			have=100644
+			if [ -x "$files/$path" ]; then have=100755; fi
+			[ "$mode" = "$have" ] || die "$path has mode $have, but $name says $mode"
+			blob=$(git hash-object -w --no-filters -- "$files/$path")
+			git update-index --cacheinfo "$mode,$blob,$path"
+		done <"$tmp/added"
+		tree=$(git write-tree)
+		head=$(as_author "$author" "$email" "$date" \
+			git commit-tree "$tree" -p "$head" -F "$tmp/message")
+	done < <(patch_files "$project")
+	say "$head"
+)
+
+# What the branch series of build/linux was last made from, or exported to.
+stamp_get()
+{
+	sed -n "s/^$1=//p" "$(git -C "$linux" rev-parse --absolute-git-dir)/rmpopt-stamp" 2>/dev/null || :
+}
+
+# stamp_set REPO INPUTS HEAD SOURCE
+stamp_set()
+{
+	printf 'inputs=%s\nhead=%s\nsource=%s\n' "$2" "$3" "$4" \
+		>"$(git -C "$1" rev-parse --absolute-git-dir)/rmpopt-stamp"
+}
+
+# Says why the state of build/linux must not be thrown away, nothing if it may be.
+unsaved_work()
+{
+	local dir tip saved n
+	[ -e "$linux" ] || return 0
+	dir=$(git -C "$linux" rev-parse --absolute-git-dir 2>/dev/null) || dir=
+	if [ "$dir" != "$linux/.git" ]; then
+		say "is not the git repository that make linux makes"
+		return 0
+	fi
+	if [ -d "$dir/rebase-merge" ] || [ -d "$dir/rebase-apply" ]; then
+		say "is in the middle of a rebase or git am"
+		return 0
+	fi
+	n=$(git -C "$linux" status --porcelain | wc -l)
+	if [ "$n" -gt 0 ]; then
+		say "has $n uncommitted or untracked file(s)"
+		return 0
+	fi
+	saved=$(stamp_get head)
+	for tip in HEAD refs/heads/series; do
+		tip=$(git -C "$linux" rev-parse --verify -q "$tip^{commit}") || continue
+		[ "$tip" != "$saved" ] || continue
+		# A branch of the developer's own keeps the work.
+		if [ "$1" = keep ] && git -C "$linux" for-each-ref --contains "$tip" \
+			--format='%(refname)' | grep -qvx refs/heads/series; then
+			continue
+		fi
+		say "has commits that make export has not written back"
+		return 0
+	done
+}
+
+# refuse_if_unsaved HOW WHY: HOW is "keep" where other branches of build/linux stay.
+refuse_if_unsaved()
+{
+	local why
+	why=$(unsaved_work "$1")
+	[ -z "$why" ] || die "$2, but build/linux $why." \
+		"Nothing was touched. Keep the work first: commit it there and 'make export'," \
+		"or set it aside with 'git stash -u' or 'git branch NAME' in build/linux."
+}
