@@ -286,3 +286,70 @@ refuse_if_unsaved()
 		"Nothing was touched. Keep the work first: commit it there and 'make export'," \
 		"or set it aside with 'git stash -u' or 'git branch NAME' in build/linux."
 }
+
+# result NAME PASSED FAILED: says it, and keeps it for total().
+result()
+{
+	mkdir -p "$logs"
+	say "$2 $3" >"$logs/$1.result"
+	say "$1: $2 passed, $3 failed"
+}
+
+# total NAME...: the sum of these results, as the last line. A part that left none
+# did not come to its end, which is a failure.
+total()
+{
+	local name p f passed=0 failed=0
+	for name; do
+		p=0 f=1
+		[ ! -f "$logs/$name.result" ] || read -r p f <"$logs/$name.result"
+		passed=$((passed + p))
+		failed=$((failed + f))
+	done
+	say "$passed passed, $failed failed"
+	[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ] || exit 3
+}
+
+# show LOG COMMAND...: runs COMMAND with its output on the terminal and in the log.
+show()
+{
+	local name=$1
+	shift
+	mkdir -p "$logs"
+	"$@" </dev/null 2>&1 | tee "$logs/$name.log"
+}
+
+# configure SOURCE OUT FRAGMENT...: allnoconfig with the fragments, of which later ones
+# win. Every wish of theirs is checked. An unchanged .config keeps its time.
+configure()
+{
+	local source=$1 out=$2 line name lost=() hash
+	shift 2
+	mkdir -p "$out"
+	# The last word about a symbol counts.
+	sed -n 's/^\(CONFIG_[A-Z0-9_]*\)=.*/\1 &/p; s/^# \(CONFIG_[A-Z0-9_]*\) is not set$/\1 \1=n/p' "$@" |
+		awk '{ v[$1] = substr($0, length($1) + 2) } END { for (s in v) print v[s] }' |
+		sort >"$out/wanted"
+	hash=$(sha256sum "$out/wanted" | cut -d ' ' -f 1)
+	if [ ! -f "$out/.config" ] || [ "$(cat "$out/configured" 2>/dev/null)" != "$hash" ]; then
+		step "${out##*/}-config" "Configuring ${out#"$top"/}" \
+			make -C "$source" "${kmake_vars[@]}" "O=$out" \
+			"KCONFIG_ALLCONFIG=$out/wanted" allnoconfig
+	else
+		step "${out##*/}-config" "Configuring ${out#"$top"/}" \
+			make -C "$source" "${kmake_vars[@]}" "O=$out" olddefconfig
+	fi
+	while IFS= read -r line; do
+		name=${line%%=*}
+		if [ "${line#*=}" = n ]; then
+			if grep -q "^$name=" "$out/.config"; then lost+=("$line"); fi
+		else
+			grep -qxF "$line" "$out/.config" || lost+=("$line")
+		fi
+	done <"$out/wanted"
+	if [ "${#lost[@]}" -gt 0 ]; then
+		rm -f "$out/configured"
+		die "${out#"$top"/}: Kconfig did not give ${lost[*]}"
+	fi
+	say "$hash" >"$out/configured"
+}
