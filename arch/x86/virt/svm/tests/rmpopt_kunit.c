@@ -667,6 +667,8 @@ static void test_model(struct kunit *test)
 
 	invent_topology(test, &topology_cases[0]);
 
+	guard(cpus_read_lock)();
+
 	KUNIT_EXPECT_FALSE(test, model_execute(m, 0, GB, RMPOPT_REPORT));
 	KUNIT_EXPECT_EQ_MSG(test, m->nr_fault, 1, "RMPOPT_BASE not enabled");
 
