@@ -508,6 +508,19 @@ static void expect_optimized(struct kunit *test, u64 pa, bool optimized)
 				    "region 0x%llx, CPU %u", pa, cpu);
 }
 
+/* @func has a pass queued, which starts 10 seconds from then. */
+static void expect_queues_pass(struct kunit *test, void (*func)(void))
+{
+	unsigned long from = jiffies, expires;
+
+	func();
+
+	expires = rmpopt_delayed_work.timer.expires;
+	KUNIT_EXPECT_TRUE(test, delayed_work_pending(&rmpopt_delayed_work));
+	KUNIT_EXPECT_TRUE(test, timer_pending(&rmpopt_delayed_work.timer));
+	KUNIT_EXPECT_TRUE(test, time_in_range(expires, from + 10 * HZ, jiffies + 10 * HZ));
+}
+
 static unsigned int nr_passes(struct rmpopt_model *m)
 {
 	unsigned int i, nr = 0;
@@ -876,9 +889,8 @@ static void test_setup_alloc_failure(struct kunit *test)
 static void test_setup_twice(struct kunit *test)
 {
 	const struct topology_case *tc = &topology_cases[0];
-	struct workqueue_struct *wq;
 	struct rmpopt_model *m = test->priv;
-	unsigned long expires;
+	struct workqueue_struct *wq;
 
 	invent_topology(test, tc);
 	snp_setup_rmpopt();
@@ -889,14 +901,11 @@ static void test_setup_twice(struct kunit *test)
 	model_snp_init(m);
 	expect_optimized(test, 0, false);
 
-	expires = jiffies + 10 * HZ;
-	snp_setup_rmpopt();
+	expect_queues_pass(test, snp_setup_rmpopt);
 	KUNIT_EXPECT_PTR_EQ(test, rmpopt_wq, wq);
 	KUNIT_EXPECT_EQ(test, m->nr_live, 2);
 	expect_base(test, tc, MSR_AMD64_RMPOPT_ENABLE, 1);
 
-	KUNIT_EXPECT_TRUE(test, delayed_work_pending(&rmpopt_delayed_work));
-	KUNIT_EXPECT_TRUE(test, time_after_eq(rmpopt_delayed_work.timer.expires, expires));
 	run_pass();
 	expect_optimized(test, 0, true);
 }
@@ -1222,16 +1231,6 @@ static void test_pass_cpu_gone(struct kunit *test)
  * Requests.
  */
 
-/* A pass is queued that starts 10 seconds after the time in [@from, @to]. */
-static void expect_timer(struct kunit *test, unsigned long from, unsigned long to)
-{
-	unsigned long expires = rmpopt_delayed_work.timer.expires;
-
-	KUNIT_EXPECT_TRUE(test, delayed_work_pending(&rmpopt_delayed_work));
-	KUNIT_EXPECT_TRUE(test, timer_pending(&rmpopt_delayed_work.timer));
-	KUNIT_EXPECT_TRUE(test, time_in_range(expires, from + 10 * HZ, to + 10 * HZ));
-}
-
 /* As if what has been queued, had been queued @secs seconds earlier. */
 static void backdate_timer(unsigned int secs)
 {
@@ -1243,10 +1242,8 @@ static void backdate_timer(unsigned int secs)
 static void test_setup_queues_pass(struct kunit *test)
 {
 	struct rmpopt_model *m = test->priv;
-	unsigned long from = jiffies;
 
-	snp_setup_rmpopt();
-	expect_timer(test, from, jiffies);
+	expect_queues_pass(test, snp_setup_rmpopt);
 	KUNIT_EXPECT_EQ(test, m->nr_event, 0);
 
 	run_pass();
@@ -1258,20 +1255,15 @@ static void test_setup_queues_pass(struct kunit *test)
 static void test_request_restarts_timer(struct kunit *test)
 {
 	struct rmpopt_model *m = test->priv;
-	unsigned long from;
 
 	snp_setup_rmpopt();
 	run_pass();
 	m->nr_event = 0;
 
-	from = jiffies;
-	snp_rmpopt_all_physmem();
-	expect_timer(test, from, jiffies);
+	expect_queues_pass(test, snp_rmpopt_all_physmem);
 
 	backdate_timer(7);
-	from = jiffies;
-	snp_rmpopt_all_physmem();
-	expect_timer(test, from, jiffies);
+	expect_queues_pass(test, snp_rmpopt_all_physmem);
 	KUNIT_EXPECT_EQ(test, m->nr_event, 0);
 
 	run_pass();
@@ -1282,7 +1274,6 @@ static void test_request_restarts_timer(struct kunit *test)
 static void test_request_during_pass(struct kunit *test)
 {
 	struct rmpopt_model *m = test->priv;
-	unsigned long from;
 
 	snp_setup_rmpopt();
 	model_assign(m, 0);
@@ -1290,9 +1281,7 @@ static void test_request_during_pass(struct kunit *test)
 
 	/* The pass has been there already. */
 	model_unassign(m, 0);
-	from = jiffies;
-	snp_rmpopt_all_physmem();
-	expect_timer(test, from, jiffies);
+	expect_queues_pass(test, snp_rmpopt_all_physmem);
 
 	release_pass(m);
 	run_pass();
