@@ -8,7 +8,8 @@ T := tools/testing/rmpopt
 # LINUX=PATH          base kernel instead of Debian's: git checkout, directory or tarball
 # SIGNOFF='NAME <M>'  make series: add that Signed-off-by
 # KUNIT_FILTER=GLOB   make kunit: only these suites or tests
-export LINUX SIGNOFF KUNIT_FILTER
+# MUTATIONS=REGEX     make mutate: only those with a matching name
+export LINUX SIGNOFF KUNIT_FILTER MUTATIONS
 
 .PHONY: help deps linux export series kernel kunit roundtrip test run shell check mutate clean
 .NOTPARALLEL:
