@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2154
+#
+# Packages of Debian suites that the machine itself does not use, into the cache.
+# Sourced after lib.sh. The caller says in $instead what can be done without them.
+
+# The keyring which the machine's own entry for the archive names. apt tells where
+# the entry stands: a stanza of a .sources file, or a line of a .list file.
+signed_by()
+{
+	local file=${1%:*} number=${1##*:} key=
+	case $file in
+	*.sources)
+		key=$(awk -v RS= -v n="$number" 'NR == n' "$file" |
+			sed -n 's/^[Ss]igned-[Bb]y:[[:space:]]*\(\/[^[:space:]]*\)$/\1/p')
+		;;
+	*.list)
+		key=$(sed -n "${number}s/.*signed-by=\(\/[^] ]*\).*/\1/p" "$file")
+		;;
+	esac
+	if [ -z "$key" ]; then
+		key=$(find /usr/share/keyrings -name 'debian-archive-keyring.[gp][pg][gp]' | sort | head -n 1)
+	fi
+	# Without one apt falls back on the keys the machine trusts.
+	say "$key"
+}
+
+# The machine's own mirror of Debian: the archive itself, not its security updates.
+# Without downloaded lists apt does not know the origin; then the name must do.
+mirror()
+{
+	# shellcheck disable=SC2016
+	apt-get indextargets --format \
+		'$(ORIGIN)|$(LABEL)|$(RELEASE)|$(COMPONENT)|$(REPO_URI)|$(SOURCESENTRY)|$(CREATED_BY)' |
+	awk -F '|' '
+		$4 != "main" || $7 != "Packages" { next }
+		$1 == "Debian" && $2 == "Debian" { print $5 "|" $6; found = 1; exit }
+		$1 !~ /^[A-Z][a-z]/ && $5 ~ /debian/ &&
+		$3 ~ /^(bookworm|trixie|forky|duke|sid|stable|testing|unstable)$/ && other == "" { other = $5 "|" $6 }
+		END { if (!found && other != "") print other }'
+}
+
+# private_apt SUITE TYPE WHAT: fetches the package lists of SUITE, TYPE "deb" or
+# "deb-src", to get WHAT. Leaves apt's options in apt_options, and in apt_archives
+# where to download to.
+private_apt()
+{
+	local suite=$1 type=$2 what=$3 apt=$cache/apt/$1-$2 entry uri key
+	command -v apt-get >/dev/null || die "no apt-get here to fetch $what with; $instead"
+	entry=$(mirror)
+	[ "$entry" ] || die "apt knows no Debian mirror to fetch $what from; $instead"
+	uri=${entry%%|*}
+	key=$(signed_by "${entry##*|}")
+	apt_archives=$apt/archives
+	mkdir -p "$apt/lists/partial" "$apt_archives/partial"
+	say "$type ${key:+[signed-by=$key] }$uri $suite main" >"$apt/sources.list"
+	# Lists of the project's own: the machine's apt is left as it is. What is
+	# installed or pinned there must not decide on the version.
+	apt_options=(-q -o "Dir::Etc::SourceList=$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
+		-o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null
+		-o Dir::State::Status=/dev/null
+		-o "Dir::State::Lists=$apt/lists" -o "Dir::Cache=$apt"
+		-o "Dir::Cache::Archives=$apt_archives" -o "APT::Sandbox::User=$(id -un)"
+		-o Acquire::Languages=none -o Acquire::Retries=2)
+	step "apt-update-$suite-$type" "Fetching the package list of $suite" \
+		apt-get "${apt_options[@]}" -o APT::Update::Error-Mode=any update ||
+		die "could not fetch the package list of Debian's $suite: is the network there? Try again, $instead"
+}
+
+# download PACKAGE TEXT COMMAND...: what apt-get COMMAND brings goes to the cache.
+# The main one, *.deb or *.dsc, comes last: when it is there, all of it is.
+download()
+{
+	local package=$1 text=$2 main
+	shift 2
+	(cd "$apt_archives" && step "apt-download-$package" "Downloading $text" \
+		apt-get "${apt_options[@]}" "$@") ||
+		die "could not download $package: is the network there? Try again, $instead"
+	main=$(cd "$apt_archives" && find . -maxdepth 1 -name "${package}_*.d[es][bc]" |
+		sort -V | tail -n 1 | cut -c 3-)
+	(cd "$apt_archives" && sha256sum -- "${package}_"* >"$cache/$main.sha256" &&
+		find . -maxdepth 1 -type f -name "${package}_*" ! -name "$main" -exec mv -t "$cache" {} + &&
+		mv -- "$main" "$cache/")
+}
+
+# fetch_deb SUITE PACKAGE TEXT
+fetch_deb()
+{
+	private_apt "$1" deb "$2"
+	apt-cache "${apt_options[@]}" show "$2" >/dev/null 2>&1 ||
+		die "Debian's $1 has no $2 (any more); $instead"
+	download "$2" "$3" download "$2"
+}
+
+# fetch_source SUITE PACKAGE TEXT
+fetch_source()
+{
+	private_apt "$1" deb-src "the source of $2"
+	apt-cache "${apt_options[@]}" showsrc --only-source "$2" 2>/dev/null | grep "^Package: $2\$" >/dev/null ||
+		die "Debian's $1 has no source package $2 (any more); $instead"
+	download "$2" "$3" source --download-only --only-source "$2"
+}
+
+# cached PATTERN: the newest file like that in the cache, nothing if there is none.
+cached()
+{
+	[ -d "$cache" ] || return 0
+	find "$cache" -maxdepth 1 -name "$1" | sort -V | tail -n 1
+}
+
+# apt checked the signature when it was fetched; this finds what broke since.
+check_cached()
+{
+	(cd "$cache" && sha256sum --status -c "${1##*/}.sha256" 2>/dev/null) ||
+		die "${1/#"$HOME"/\~} is damaged: remove it and run again"
+}
