@@ -17,6 +17,16 @@ logs=$build/log
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/rmpopt
 jobs=$(nproc)
 
+# The repository that a developer works in, and where its patches stand. The QEMU
+# scripts name their own, see tools/testing/qemu-snp/lib.sh.
+dev_tree=$linux
+dev_project=$top
+dev_make=linux
+dev_export='export'
+dev_variable=LINUX
+# Whether new files of the project are links in the tree, in no commit.
+dev_links=
+
 # The kernel's make must see neither the variables nor the flags given to the
 # project's own make.
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES MAKEFILES
@@ -161,6 +171,28 @@ inputs_hash()
 	} | sha256sum | cut -d ' ' -f 1
 }
 
+# The message without the diffstat at its end, which would be wrong after an edit.
+without_diffstat()
+{
+	awk '
+		/^---$/ { cut = NR }
+		{ line[NR] = $0 }
+		END {
+			stat = 0
+			for (i = cut + 1; cut && i <= NR; i++) {
+				if (line[i] ~ /^ .* \| +([0-9]+( [+-]*)?|Bin.*)$/ ||
+				    line[i] ~ /^ [0-9]+ files? changed/)
+					stat = 1
+				else if (line[i] !~ /^( (create|delete|rename|copy|mode) .*)?$/)
+					cut = 0
+			}
+			if (stat && cut)
+				NR = cut - 1
+			for (i = 1; i <= NR; i++)
+				print line[i]
+		}'
+}
+
 # as_author NAME EMAIL DATE COMMAND...: the committer is the author, so that the same
 # commit has the same hash wherever it is made.
 as_author()
@@ -191,7 +223,7 @@ series_commits()
 	trap 'rm -rf "$tmp"' EXIT
 	export GIT_INDEX_FILE=$tmp/index
 	cd "$repo" || exit
-	head=$(git rev-parse --verify -q 'base^{commit}') || die "build/linux has no tag base"
+	head=$(git rev-parse --verify -q 'base^{commit}') || die "${repo#"$top"/} has no tag base"
 	git read-tree base
 	while IFS= read -r patch; do
 		name=patches/${patch##*/}
@@ -208,7 +240,8 @@ series_commits()
 		if [ -z "$subject" ] || [ -z "$author" ] || [ -z "$date" ]; then
 			die "$name: needs From:, Date: and Subject:"
 		fi
-		body=$(awk 'body && /^diff --git / { exit } body { print } /^$/ { body = 1 }' "$patch")
+		body=$(awk 'body && /^diff --git / { exit } body { print } /^$/ { body = 1 }' "$patch" |
+			without_diffstat)
 		{ printf '%s\n' "$subject"; [ -z "$body" ] || printf '\n%s\n' "$body"; } >"$tmp/message"
 		sed -n '/^diff --git /,$p' "$patch" >"$tmp/diff"
 
@@ -233,10 +266,10 @@ series_commits()
 	say "$head"
 )
 
-# What the branch series of build/linux was last made from, or exported to.
+# What the branch series of the tree was last made from, or exported to.
 stamp_get()
 {
-	sed -n "s/^$1=//p" "$(git -C "$linux" rev-parse --absolute-git-dir)/rmpopt-stamp" 2>/dev/null || :
+	sed -n "s/^$1=//p" "$(git -C "$dev_tree" rev-parse --absolute-git-dir)/rmpopt-stamp" 2>/dev/null || :
 }
 
 # stamp_set REPO INPUTS HEAD SOURCE
@@ -246,47 +279,106 @@ stamp_set()
 		>"$(git -C "$1" rev-parse --absolute-git-dir)/rmpopt-stamp"
 }
 
-# Says why the state of build/linux must not be thrown away, nothing if it may be.
+# Says why the state of the tree must not be thrown away, nothing if it may be.
 unsaved_work()
 {
 	local dir tip saved n
-	[ -e "$linux" ] || return 0
-	dir=$(git -C "$linux" rev-parse --absolute-git-dir 2>/dev/null) || dir=
-	if [ "$dir" != "$linux/.git" ]; then
-		say "is not the git repository that make linux makes"
+	[ -e "$dev_tree" ] || return 0
+	dir=$(git -C "$dev_tree" rev-parse --absolute-git-dir 2>/dev/null) || dir=
+	if [ "$dir" != "$dev_tree/.git" ]; then
+		say "is not the git repository that make $dev_make makes"
 		return 0
 	fi
 	if [ -d "$dir/rebase-merge" ] || [ -d "$dir/rebase-apply" ]; then
 		say "is in the middle of a rebase or git am"
 		return 0
 	fi
-	n=$(git -C "$linux" status --porcelain | wc -l)
+	n=$(git -C "$dev_tree" status --porcelain | wc -l)
 	if [ "$n" -gt 0 ]; then
 		say "has $n uncommitted or untracked file(s)"
 		return 0
 	fi
 	saved=$(stamp_get head)
 	for tip in HEAD refs/heads/series; do
-		tip=$(git -C "$linux" rev-parse --verify -q "$tip^{commit}") || continue
+		tip=$(git -C "$dev_tree" rev-parse --verify -q "$tip^{commit}") || continue
 		[ "$tip" != "$saved" ] || continue
 		# A branch of the developer's own keeps the work.
-		if [ "$1" = keep ] && git -C "$linux" for-each-ref --contains "$tip" \
+		if [ "$1" = keep ] && git -C "$dev_tree" for-each-ref --contains "$tip" \
 			--format='%(refname)' | grep -qvx refs/heads/series; then
 			continue
 		fi
-		say "has commits that make export has not written back"
+		say "has commits that make $dev_export has not written back"
 		return 0
 	done
 }
 
-# refuse_if_unsaved HOW WHY: HOW is "keep" where other branches of build/linux stay.
+# refuse_if_unsaved HOW WHY: HOW is "keep" where other branches of the tree stay.
 refuse_if_unsaved()
 {
-	local why
+	local why name=${dev_tree#"$top"/}
 	why=$(unsaved_work "$1")
-	[ -z "$why" ] || die "$2, but build/linux $why." \
-		"Nothing was touched. Keep the work first: commit it there and 'make export'," \
-		"or set it aside with 'git stash -u' or 'git branch NAME' in build/linux."
+	[ -z "$why" ] || die "$2, but $name $why." \
+		"Nothing was touched. Keep the work first: commit it there and 'make $dev_export'," \
+		"or set it aside with 'git stash -u' or 'git branch NAME' in $name."
+}
+
+# bring_tree SOURCE BASE: materialises the tree: the base that the command BASE makes
+# of a directory (tag base), and on top of it the branch series with one commit for
+# each patch. SOURCE is what the user wants as base, empty if anything will do. Never
+# throws work away, and leaves files that do not change alone, so that builds stay
+# incremental.
+bring_tree()
+{
+	local wanted=$1 base=$2 name=${dev_tree#"$top"/} inputs count new head source note why
+	inputs=$(inputs_hash "$dev_project")
+	count=$(patch_files "$dev_project" | wc -l)
+
+	if [ -e "$dev_tree" ] && [ "$wanted" ] && [ "$(stamp_get source)" != "$wanted" ]; then
+		refuse_if_unsaved drop "$dev_variable=${!dev_variable} is another base"
+	elif [ -e "$dev_tree" ]; then
+		if [ "$(stamp_get inputs)" = "$inputs" ]; then
+			note=
+			why=$(unsaved_work keep)
+			[ -z "$why" ] || note=", left alone: it $why"
+			say "$name: up to date with a series of $count$note"
+			return 0
+		fi
+		refuse_if_unsaved keep "The series changed"
+		head=$(series_commits "$dev_tree" "$dev_project" "$dev_project")
+		git -C "$dev_tree" checkout -q --no-overwrite-ignore -B series "$head"
+		stamp_set "$dev_tree" "$inputs" "$head" "$(stamp_get source)"
+		say "$name: brought to the series of $count"
+		return 0
+	fi
+
+	mkdir -p "${dev_tree%/*}"
+	new=$(mktemp -d "$dev_tree.XXXXXX")
+	# shellcheck disable=SC2064
+	trap "rm -rf '$new'" EXIT
+	# mktemp keeps the directory from others, which a source tree does not need.
+	chmod 755 "$new"
+	"$base" "$new"
+	source=$(cat "$new/.git/rmpopt-source")
+	rm "$new/.git/rmpopt-source"
+	head=$(series_commits "$new" "$dev_project" "$dev_project")
+	git -C "$new" checkout -q -B series "$head"
+	stamp_set "$new" "$inputs" "$head" "$source"
+	if [ -e "$dev_tree" ]; then
+		mv "$dev_tree" "$new.old"
+		# shellcheck disable=SC2064
+		trap "rm -rf '$new' '$new.old'" EXIT
+	fi
+	mv "$new" "$dev_tree"
+	rm -rf "$new.old"
+	trap - EXIT
+	say "$name: $(git -C "$dev_tree" log -1 --format=%s base) and a series of $count"
+}
+
+# tag_base DIR TREE SUBJECT: the same tree gives the same commit.
+tag_base()
+{
+	git -C "$1" tag base "$(as_author RMPOPT rmpopt@localhost '1767225600 +0000' \
+		git -C "$1" commit-tree "$2" -m "$3")"
 }
 
 # result NAME PASSED FAILED: says it, and keeps it for total().
