@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Every target is a script in tools/testing/rmpopt; see "make help".
+# Every target is a script in tools/testing/rmpopt or qemu-snp; see "make help".
 
 SHELL := /bin/bash
 T := tools/testing/rmpopt
+Q := tools/testing/qemu-snp
 
 # LINUX=PATH          base kernel instead of Debian's: git checkout, directory or tarball
+# QEMU=DIRECTORY      QEMU 10.0 instead of Debian's: git checkout or directory
+# QEMU_CONFIGURE=OPT  make qemu: more options for QEMU's configure
 # SIGNOFF='NAME <M>'  make series: add that Signed-off-by
 # KUNIT_FILTER=GLOB   make kunit: only these suites or tests
 # MUTATIONS=REGEX     make mutate: only those with a matching name
-export LINUX SIGNOFF KUNIT_FILTER MUTATIONS
+export LINUX QEMU QEMU_CONFIGURE SIGNOFF KUNIT_FILTER MUTATIONS
 
-.PHONY: help deps linux export series kernel kunit roundtrip test run shell check mutate clean
+.PHONY: help deps linux export series kernel kunit roundtrip test run shell check mutate qemu qemu-export clean
 .NOTPARALLEL:
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@sed -n 's/^# \([A-Z_]*=\)/  \1/p' Makefile
 
@@ -55,5 +58,11 @@ check: linux ## Build every step of the series and let the kernel's checkers rea
 mutate: linux ## Break the code on purpose and see the tests notice
 	@$T/mutate
 
-clean: ## Remove build/, unless work in build/linux would be lost
+qemu: deps ## Build QEMU with an emulated SNP host in build/qemu-snp
+	@$Q/build
+
+qemu-export: deps ## Write the commits of build/qemu-snp/src back to tools/testing/qemu-snp/patches
+	@$Q/export
+
+clean: ## Remove build/, unless work in build/linux or build/qemu-snp/src would be lost
 	@$T/clean

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2034,SC2154
+#
+# Common ground of the QEMU scripts and their tests. Sourced after rmpopt/lib.sh.
+
+qemu_snp=$top/tools/testing/qemu-snp
+qemu_src=$build/qemu-snp/src
+qemu_build=$build/qemu-snp/b
+# QEMU_BIN=PATH tests another one.
+qemu_bin=${QEMU_BIN:-$qemu_build/qemu-system-x86_64}
+# Firmware as Debian installs it: QEMU's own build has none.
+qemu_firmware=(-L /usr/share/seabios -L /usr/share/qemu)
+
+# What the shared functions act on, see rmpopt/lib.sh.
+dev_tree=$qemu_src
+dev_project=$qemu_snp
+dev_make=qemu
+dev_export=qemu-export
+dev_variable=QEMU
+dev_links=1
+
+# Where new files of QEMU stand, named as QEMU names its directories.
+qemu_dirs=(accel docs hw include qapi system target)
+
+# New files of QEMU, one a line. What editors and git leave behind is none.
+new_files()
+(
+	cd "$qemu_snp" || exit
+	for d in "${qemu_dirs[@]}"; do
+		[ ! -d "$d" ] || find "$d" -type f ! -name '.*' ! -name '*~' ! -name '*.orig' ! -name '*.rej'
+	done | sort
+)
+
+# An editor may have put a file in the place of a link to the project's file.
+refuse_if_unlinked()
+{
+	local f
+	[ -e "$qemu_src" ] || return 0
+	while IFS= read -r f; do
+		if [ -f "$qemu_src/$f" ] && [ ! -L "$qemu_src/$f" ] && ! cmp -s "$qemu_src/$f" "$qemu_snp/$f"; then
+			die "build/qemu-snp/src/$f is no link to tools/testing/qemu-snp/$f any more, and they differ." \
+				"Nothing was touched. Keep the right one there, and remove the other"
+		fi
+	done < <(new_files)
+}
+
+# source_id DIR: what QEMU=DIR means now, its commit included.
+source_id()
+{
+	local commit=
+	if [ "$(git -C "$1" rev-parse --show-cdup 2>/dev/null || echo none)" = "" ]; then
+		commit=$(git -C "$1" rev-parse HEAD)
+	fi
+	say "$(realpath -m "$1")${commit:+ $commit}"
+}
