@@ -1,0 +1,854 @@
+/*
+ * AMD SEV-SNP host: the reverse map table (RMP) of a machine
+ *
+ * Stands for what the firmware of such a machine does, reserving the RMP and
+ * programming its MSRs, and for what CPUs and IOMMU share. The instructions are
+ * in target/i386/tcg/system/snp_helper.c.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/rcu_queue.h"
+#include "qapi/error.h"
+#include "qapi/visitor.h"
+#include "exec/address-spaces.h"
+#include "exec/memory.h"
+#include "hw/acpi/aml-build.h"
+#include "hw/boards.h"
+#include "hw/i386/amd_snp.h"
+#include "hw/i386/pc.h"
+#include "hw/i386/x86.h"
+#include "hw/pci/pci_device.h"
+#include "hw/qdev-properties.h"
+#include "migration/vmstate.h"
+#include "system/numa.h"
+#include "system/reset.h"
+#include "system/tcg.h"
+#include "cpu.h"
+#include "e820_memory_layout.h"
+#include "trace.h"
+
+/* Between the start of the RMP and its first segment: RST and bookkeeping */
+#define RMP_HEADER_SIZE         RMP_PAGE_2M
+
+/* Reserved on AMD for HyperTransport, see pc_memory_init() */
+#define AMD_HT_START            0xfd00000000ULL
+#define AMD_HT_END              0x10000000000ULL
+
+/* Linux has struct pages for whole sections only */
+#define SPARSE_ALIGN            (128 * MiB)
+
+#define VIOLATIONS_REPORTED     64
+
+AMDSNPHost *amd_snp;
+SnpCoreList snp_cores = QTAILQ_HEAD_INITIALIZER(snp_cores);
+
+uint64_t *amd_snp_entry(AMDSNPHost *s, hwaddr pa)
+{
+    uint64_t segment = pa >> s->segment_shift;
+    uint64_t page = (pa & MAKE_64BIT_MASK(0, s->segment_shift)) / RMP_PAGE_4K;
+
+    if (segment >= s->segments || page >= s->segment_pages[segment]) {
+        return NULL;
+    }
+    return (uint64_t *)(s->segment_host[segment] + page * RMP_ENTRY_SIZE);
+}
+
+bool amd_snp_is_rmp(AMDSNPHost *s, hwaddr pa, uint64_t size)
+{
+    return pa < s->rmp_base + s->rmp_size && s->rmp_base < pa + size;
+}
+
+bool amd_snp_blocked(AMDSNPHost *s, hwaddr pa, uint64_t mapping)
+{
+    uint64_t *entry;
+
+    if (amd_snp_is_rmp(s, pa, 1)) {
+        return true;
+    }
+    entry = amd_snp_entry(s, pa);
+    if (!entry) {
+        return false;
+    }
+    if (snp_entry_lo(entry) & RMP_ASSIGNED) {
+        return true;
+    }
+    if (mapping < RMP_PAGE_2M) {
+        return false;
+    }
+    entry = amd_snp_entry(s, QEMU_ALIGN_DOWN(pa, RMP_PAGE_2M));
+    return snp_entry_count(entry);
+}
+
+bool amd_snp_dma_check(hwaddr pa, bool is_write)
+{
+    AMDSNPHost *s = amd_snp;
+    bool blocked;
+
+    if (!s || !qatomic_read(&s->enabled)) {
+        return true;
+    }
+    blocked = amd_snp_blocked(s, pa, RMP_PAGE_4K);
+    if (is_write) {
+        qatomic_inc(&s->dma_checked);
+        if (blocked) {
+            qatomic_inc(&s->dma_blocked);
+            trace_amd_snp_dma_blocked(pa);
+        }
+    }
+    return !blocked;
+}
+
+void amd_snp_clear_region(AMDSNPHost *s, hwaddr pa)
+{
+    uint64_t region = pa / RMPOPT_REGION_SIZE;
+    SnpCore *core;
+
+    clear_bit(region, s->verified);
+    QTAILQ_FOREACH_RCU(core, &snp_cores, next) {
+        uint64_t index = region - core->base / RMPOPT_REGION_SIZE;
+
+        if (index < RMPOPT_REGIONS && test_bit(index, core->table)) {
+            clear_bit_atomic(index, core->table);
+            trace_amd_snp_core_clear(core->id, region * RMPOPT_REGION_SIZE);
+        }
+    }
+}
+
+SnpCore *amd_snp_get_core(uint32_t id)
+{
+    SnpCore *core;
+
+    QTAILQ_FOREACH(core, &snp_cores, next) {
+        if (core->id == id) {
+            return core;
+        }
+    }
+    core = g_new0(SnpCore, 1);
+    core->id = id;
+    seqlock_init(&core->seq);
+    QTAILQ_INSERT_TAIL_RCU(&snp_cores, core, next);
+    return core;
+}
+
+void amd_snp_violation(SnpViolation kind, int cpu_index, uint64_t pc,
+                       hwaddr pa)
+{
+    static const char *const text[SNP_VIOLATION__MAX] = {
+        [SNP_VIOLATION_WRITE] = "RMPOPT let a write to an assigned page pass",
+        [SNP_VIOLATION_TABLE] = "region is optimized but has an assigned page",
+        [SNP_VIOLATION_TLB] = "TLB allows writes to an assigned page",
+        [SNP_VIOLATION_RULE] = "RMPOPT outside its rules",
+    };
+    AMDSNPHost *s = amd_snp;
+    uint64_t n;
+
+    qatomic_inc(&s->violations[kind]);
+    n = qatomic_fetch_inc(&s->reported);
+    if (n < VIOLATIONS_REPORTED) {
+        error_report(TYPE_AMD_SNP_HOST ": violation: %s: vCPU %d RIP 0x%" PRIx64
+                     " address 0x%" HWADDR_PRIx, text[kind], cpu_index, pc, pa);
+    } else if (n == VIOLATIONS_REPORTED) {
+        error_report(TYPE_AMD_SNP_HOST
+                     ": further violations are counted, not reported");
+    }
+}
+
+/* The referee: derives everything from the entries in RMP memory */
+
+/* Assigned 4 KB pages of a region. The lock is held if they may change. */
+static uint64_t region_assigned(AMDSNPHost *s, uint64_t region)
+{
+    uint64_t pa = region * RMPOPT_REGION_SIZE;
+    uint64_t end = pa + RMPOPT_REGION_SIZE;
+    uint64_t assigned = 0;
+
+    for (; pa < end; pa += RMP_PAGE_4K) {
+        uint64_t *entry = amd_snp_entry(s, pa);
+
+        if (!entry) {
+            break;
+        }
+        assigned += snp_entry_lo(entry) & RMP_ASSIGNED;
+    }
+    return assigned;
+}
+
+/* Whether the counts that large mappings are checked with agree with the RMP */
+static bool region_counts_agree(AMDSNPHost *s, uint64_t region)
+{
+    uint64_t pa = region * RMPOPT_REGION_SIZE;
+    uint64_t end = pa + RMPOPT_REGION_SIZE;
+
+    for (; pa < end; pa += RMP_PAGE_2M) {
+        uint64_t *entry = amd_snp_entry(s, pa);
+        uint64_t assigned = 0;
+        int i;
+
+        if (!entry) {
+            break;
+        }
+        for (i = 0; i < RMP_ENTRIES_2M; i++) {
+            uint64_t lo = snp_entry_lo(entry + 2 * i);
+
+            assigned += (lo & RMP_ASSIGNED) && !(lo & RMP_PAGE_SIZE_2M);
+        }
+        if (assigned != snp_entry_count(entry)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static unsigned region_optimized(uint64_t region)
+{
+    unsigned n = 0;
+    SnpCore *core;
+
+    QTAILQ_FOREACH_RCU(core, &snp_cores, next) {
+        uint64_t index = region - core->base / RMPOPT_REGION_SIZE;
+
+        n += index < RMPOPT_REGIONS && test_bit(index, core->table);
+    }
+    return n;
+}
+
+static uint64_t audit_regions(AMDSNPHost *s)
+{
+    uint64_t region, wrong = 0;
+
+    for (region = 0; region < s->regions; region++) {
+        uint64_t pa = region * RMPOPT_REGION_SIZE;
+        uint64_t n = 0;
+
+        qemu_spin_lock(&s->lock);
+        /* Before it is enabled the RMP is just memory */
+        if (s->enabled && amd_snp_entry(s, pa)) {
+            unsigned optimized = region_optimized(region);
+
+            if (optimized && (region_assigned(s, region) ||
+                amd_snp_is_rmp(s, pa, RMPOPT_REGION_SIZE))) {
+                n = optimized;
+            } else if (!region_counts_agree(s, region)) {
+                n = 1;
+            }
+        }
+        qemu_spin_unlock(&s->lock);
+        wrong += n;
+        while (n--) {
+            amd_snp_violation(SNP_VIOLATION_TABLE, -1, 0, pa);
+        }
+    }
+    return wrong;
+}
+
+static void get_audit_now(Object *obj, Visitor *v, const char *name,
+                          void *opaque, Error **errp)
+{
+    uint64_t wrong = audit_regions(AMD_SNP_HOST(obj));
+
+    visit_type_uint64(v, name, &wrong, errp);
+}
+
+static void get_violations(Object *obj, Visitor *v, const char *name,
+                           void *opaque, Error **errp)
+{
+    AMDSNPHost *s = AMD_SNP_HOST(obj);
+    uint64_t sum = 0;
+    int i;
+
+    for (i = 0; i < SNP_VIOLATION__MAX; i++) {
+        sum += qatomic_read(&s->violations[i]);
+    }
+    visit_type_uint64(v, name, &sum, errp);
+}
+
+/* @opaque: offset of a uint64_t in AMDSNPHost */
+static void get_counter(Object *obj, Visitor *v, const char *name,
+                        void *opaque, Error **errp)
+{
+    uint64_t *counter = (void *)AMD_SNP_HOST(obj) + (uintptr_t)opaque;
+    uint64_t value = qatomic_read(counter);
+
+    visit_type_uint64(v, name, &value, errp);
+}
+
+/*
+ * The lists below are output only: no list or struct exists in memory, which
+ * visitors call a virtual walk.
+ */
+static bool visit_u64(Visitor *v, const char *name, uint64_t value,
+                      Error **errp)
+{
+    return visit_type_uint64(v, name, &value, errp);
+}
+
+static void get_vcpus(Object *obj, Visitor *v, const char *name,
+                      void *opaque, Error **errp)
+{
+    static const struct {
+        const char *name;
+        size_t offset;
+    } counters[] = {
+        { "rmpopt-uncached", offsetof(SnpCpuStats, rmpopt_uncached) },
+        { "rmpopt-entries-read", offsetof(SnpCpuStats, rmpopt_entries_read) },
+        { "rmpopt-cached", offsetof(SnpCpuStats, rmpopt_cached) },
+        { "rmpopt-failed", offsetof(SnpCpuStats, rmpopt_failed) },
+        { "rmpopt-failed-at", offsetof(SnpCpuStats, rmpopt_failed_at) },
+        { "rmpopt-status", offsetof(SnpCpuStats, rmpopt_status) },
+        { "rmpupdate", offsetof(SnpCpuStats, rmpupdate) },
+        { "psmash", offsetof(SnpCpuStats, psmash) },
+        { "checked", offsetof(SnpCpuStats, checked) },
+        { "skipped", offsetof(SnpCpuStats, skipped) },
+        { "faults", offsetof(SnpCpuStats, faults) },
+    };
+    CPUState *cs;
+    int i;
+
+    if (!visit_start_list(v, name, NULL, 0, errp)) {
+        return;
+    }
+    CPU_FOREACH(cs) {
+        SnpCpu *snp = X86_CPU(cs)->snp;
+
+        if (!snp) {
+            continue;
+        }
+        visit_start_struct(v, NULL, NULL, 0, &error_abort);
+        visit_u64(v, "index", cs->cpu_index, &error_abort);
+        visit_u64(v, "core", snp->core->id, &error_abort);
+        for (i = 0; i < ARRAY_SIZE(counters); i++) {
+            uint64_t *value = (void *)&snp->stats + counters[i].offset;
+
+            visit_u64(v, counters[i].name, qatomic_read(value), &error_abort);
+        }
+        visit_end_struct(v, NULL);
+    }
+    visit_end_list(v, NULL);
+}
+
+static void get_cores(Object *obj, Visitor *v, const char *name,
+                      void *opaque, Error **errp)
+{
+    AMDSNPHost *s = AMD_SNP_HOST(obj);
+    SnpCore *core;
+
+    if (!visit_start_list(v, name, NULL, 0, errp)) {
+        return;
+    }
+    QTAILQ_FOREACH_RCU(core, &snp_cores, next) {
+        DECLARE_BITMAP(table, RMPOPT_REGIONS);
+        uint64_t base;
+        long index;
+
+        qemu_spin_lock(&s->lock);
+        base = core->base;
+        bitmap_copy(table, core->table, RMPOPT_REGIONS);
+        qemu_spin_unlock(&s->lock);
+
+        visit_start_struct(v, NULL, NULL, 0, &error_abort);
+        visit_u64(v, "core", core->id, &error_abort);
+        visit_u64(v, "base", base, &error_abort);
+        visit_start_list(v, "regions", NULL, 0, &error_abort);
+        for (index = find_first_bit(table, RMPOPT_REGIONS);
+             index < RMPOPT_REGIONS;
+             index = find_next_bit(table, RMPOPT_REGIONS, index + 1)) {
+            visit_u64(v, NULL, index, &error_abort);
+        }
+        visit_end_list(v, NULL);
+        visit_end_struct(v, NULL);
+    }
+    visit_end_list(v, NULL);
+}
+
+static void get_regions(Object *obj, Visitor *v, const char *name,
+                        void *opaque, Error **errp)
+{
+    AMDSNPHost *s = AMD_SNP_HOST(obj);
+    uint64_t region;
+
+    if (!visit_start_list(v, name, NULL, 0, errp)) {
+        return;
+    }
+    for (region = 0; region < s->regions; region++) {
+        uint64_t pa = region * RMPOPT_REGION_SIZE;
+        uint64_t assigned = 0;
+        unsigned optimized = 0;
+
+        qemu_spin_lock(&s->lock);
+        if (s->enabled) {
+            assigned = region_assigned(s, region);
+            optimized = region_optimized(region);
+        }
+        qemu_spin_unlock(&s->lock);
+        if (!assigned && !optimized) {
+            continue;
+        }
+        visit_start_struct(v, NULL, NULL, 0, &error_abort);
+        visit_u64(v, "address", pa, &error_abort);
+        visit_u64(v, "assigned", assigned, &error_abort);
+        visit_u64(v, "optimized", optimized, &error_abort);
+        visit_end_struct(v, NULL);
+    }
+    visit_end_list(v, NULL);
+}
+
+/* Places the RMP and the sparse RAM */
+
+static uint64_t ram_end(AMDSNPHost *s)
+{
+    X86MachineState *x86ms = X86_MACHINE(qdev_get_machine());
+    uint64_t end = x86ms->below_4g_mem_size;
+
+    if (x86ms->above_4g_mem_size) {
+        end = x86ms->above_4g_mem_start + x86ms->above_4g_mem_size;
+    }
+    return end;
+}
+
+static uint64_t chunk_address(AMDSNPHost *s, unsigned i)
+{
+    return s->sparse_start + i * s->sparse_stride;
+}
+
+static bool range_is_free(hwaddr address, uint64_t size)
+{
+    MemoryRegionSection section = memory_region_find(get_system_memory(),
+                                                     address, size);
+
+    if (!section.mr) {
+        return true;
+    }
+    memory_region_unref(section.mr);
+    return false;
+}
+
+static bool add_sparse_ram(AMDSNPHost *s, Error **errp)
+{
+    uint64_t limit = 1ULL << X86_CPU(first_cpu)->phys_bits;
+    unsigned i;
+
+    if (!s->sparse_chunks) {
+        return true;
+    }
+    if (!s->sparse_size || s->sparse_size % SPARSE_ALIGN ||
+        s->sparse_stride % SPARSE_ALIGN || s->sparse_start % SPARSE_ALIGN) {
+        error_setg(errp, "sparse-size, sparse-stride and sparse-start must be "
+                   "multiples of 128M, and sparse-size not 0");
+        return false;
+    }
+    if (s->sparse_stride < s->sparse_size) {
+        error_setg(errp, "sparse-stride must not be less than sparse-size");
+        return false;
+    }
+    if (!s->sparse_start) {
+        s->sparse_start = ROUND_UP(pc_pci_hole64_start() + 32 * GiB,
+                                   s->sparse_stride);
+    }
+    s->chunks = g_new0(MemoryRegion, s->sparse_chunks);
+    for (i = 0; i < s->sparse_chunks; i++) {
+        g_autofree char *name = g_strdup_printf("sparse-ram%u", i);
+        uint64_t address = chunk_address(s, i);
+
+        if (address >= limit || limit - address < s->sparse_size) {
+            error_setg(errp, "sparse RAM chunk %u at 0x%" PRIx64 " is beyond "
+                       "the %u physical address bits: take fewer "
+                       "sparse-chunks or a smaller sparse-stride", i, address,
+                       X86_CPU(first_cpu)->phys_bits);
+            return false;
+        }
+        if ((address < AMD_HT_END && AMD_HT_START < address + s->sparse_size) ||
+            !range_is_free(address, s->sparse_size)) {
+            error_setg(errp, "sparse RAM chunk %u at 0x%" PRIx64 " is in the "
+                       "way of something else: move sparse-start or "
+                       "sparse-stride", i, address);
+            return false;
+        }
+        if (!memory_region_init_ram_flags_nomigrate(&s->chunks[i], OBJECT(s),
+                                                    name, s->sparse_size,
+                                                    RAM_NORESERVE, errp)) {
+            return false;
+        }
+        memory_region_add_subregion(get_system_memory(), address,
+                                    &s->chunks[i]);
+        e820_add_entry(address, s->sparse_size, E820_RAM);
+    }
+    return true;
+}
+
+/* Lets the RMP of every segment reach as far as there is memory in it */
+static bool size_segments(AMDSNPHost *s, uint64_t address, uint64_t size,
+                          Error **errp)
+{
+    uint64_t end = address + size;
+    uint64_t segment_size = 1ULL << s->segment_shift;
+
+    while (address < end) {
+        uint64_t segment = address >> s->segment_shift;
+        uint64_t start = segment << s->segment_shift;
+        uint64_t stop = MIN(end, start + segment_size);
+        uint64_t pages = ROUND_UP(stop - start, GiB) / RMP_PAGE_4K;
+
+        if (segment >= RMP_RST_ENTRIES) {
+            error_setg(errp, "%u segments of 0x%" PRIx64 " bytes do not reach "
+                       "memory at 0x%" PRIx64 ": take a larger segment-size",
+                       RMP_RST_ENTRIES, segment_size, address);
+            return false;
+        }
+        s->segment_pages[segment] = MAX(s->segment_pages[segment], pages);
+        s->segments = MAX(s->segments, segment + 1);
+        address = stop;
+    }
+    return true;
+}
+
+static bool cover_memory(AMDSNPHost *s, Error **errp)
+{
+    X86MachineState *x86ms = X86_MACHINE(qdev_get_machine());
+    unsigned i;
+
+    if (!size_segments(s, 0, x86ms->below_4g_mem_size, errp) ||
+        !size_segments(s, x86ms->above_4g_mem_start, x86ms->above_4g_mem_size,
+                       errp)) {
+        return false;
+    }
+    for (i = 0; i < s->sparse_chunks; i++) {
+        if (!size_segments(s, chunk_address(s, i), s->sparse_size, errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static uint64_t table_size(AMDSNPHost *s)
+{
+    uint64_t size = RMP_HEADER_SIZE;
+    unsigned i;
+
+    if (!(s->rmp_cfg & RMP_CFG_SEGMENTED)) {
+        /* Contiguous: entries follow the bookkeeping at once */
+        return ROUND_UP(RMP_BOOKKEEPING_SIZE +
+                        s->segment_pages[0] * RMP_ENTRY_SIZE, RMP_PAGE_2M);
+    }
+    for (i = 0; i < s->segments; i++) {
+        size += s->segment_pages[i] * RMP_ENTRY_SIZE;
+    }
+    return size;
+}
+
+/* Takes memory for the RMP: of the machine's RAM, or its own */
+static bool place_rmp(AMDSNPHost *s, Error **errp)
+{
+    X86MachineState *x86ms = X86_MACHINE(qdev_get_machine());
+    MemoryRegionSection section;
+    uint64_t end = ram_end(s);
+
+    s->rmp_size = table_size(s);
+    s->rmp_base = s->rmp_address;
+    if (!s->rmp_base) {
+        /*
+         * The end of low RAM is where firmware puts its own tables. Outside
+         * RAM the RMP keeps off the window for 64-bit PCI BARs.
+         */
+        if (x86ms->above_4g_mem_size >= 2 * s->rmp_size) {
+            s->rmp_base = QEMU_ALIGN_DOWN(end - s->rmp_size, RMP_PAGE_2M);
+        } else {
+            s->rmp_base = pc_pci_hole64_start() + 32 * GiB;
+        }
+    }
+    if (!(s->rmp_cfg & RMP_CFG_SEGMENTED)) {
+        /* A contiguous RMP covers itself, and grows by that */
+        do {
+            s->rmp_size = table_size(s);
+            if (!size_segments(s, s->rmp_base, s->rmp_size, errp)) {
+                return false;
+            }
+        } while (s->rmp_size != table_size(s));
+    }
+    if (s->rmp_base % RMP_PAGE_2M) {
+        error_setg(errp, "rmp-address must be a multiple of 2M");
+        return false;
+    }
+    if (range_is_free(s->rmp_base, s->rmp_size)) {
+        if (!memory_region_init_ram_flags_nomigrate(&s->rmp, OBJECT(s), "rmp",
+                                                    s->rmp_size, RAM_NORESERVE,
+                                                    errp)) {
+            return false;
+        }
+        memory_region_add_subregion(get_system_memory(), s->rmp_base, &s->rmp);
+        s->rmp_host = memory_region_get_ram_ptr(&s->rmp);
+    } else {
+        section = memory_region_find(get_system_memory(), s->rmp_base,
+                                     s->rmp_size);
+        if (!memory_region_is_ram(section.mr) ||
+            memory_region_is_rom(section.mr) ||
+            section.offset_within_address_space != s->rmp_base ||
+            int128_get64(section.size) < s->rmp_size) {
+            memory_region_unref(section.mr);
+            error_setg(errp, "the RMP, 0x%" PRIx64 " bytes at 0x%" PRIx64
+                       ", must be wholly in RAM or wholly in free address "
+                       "space: choose another rmp-address", s->rmp_size,
+                       s->rmp_base);
+            return false;
+        }
+        s->rmp_host = memory_region_get_ram_ptr(section.mr) +
+                      section.offset_within_region;
+        memory_region_unref(section.mr);
+    }
+    e820_add_entry(s->rmp_base, s->rmp_size, E820_RESERVED);
+    return true;
+}
+
+static void find_segments(AMDSNPHost *s)
+{
+    uint8_t *host = s->rmp_host + RMP_HEADER_SIZE;
+    unsigned i;
+
+    if (!(s->rmp_cfg & RMP_CFG_SEGMENTED)) {
+        s->rmp_end = s->rmp_base + s->rmp_size - 1;
+        s->segment_host[0] = s->rmp_host + RMP_BOOKKEEPING_SIZE;
+        s->segment_pages[0] = QEMU_ALIGN_DOWN(
+            (s->rmp_size - RMP_BOOKKEEPING_SIZE) / RMP_ENTRY_SIZE,
+            RMP_ENTRIES_2M);
+        return;
+    }
+    for (i = 0; i < s->segments; i++) {
+        s->segment_host[i] = host;
+        host += s->segment_pages[i] * RMP_ENTRY_SIZE;
+    }
+}
+
+static void write_header(AMDSNPHost *s)
+{
+    uint8_t *rst = s->rmp_host + RMP_BOOKKEEPING_SIZE;
+    unsigned i;
+
+    memset(s->rmp_host, 0, RMP_BOOKKEEPING_SIZE);
+    if (!(s->rmp_cfg & RMP_CFG_SEGMENTED)) {
+        return;
+    }
+    memset(rst, 0, RMP_RST_ENTRIES * 8);
+    for (i = 0; i < s->segments; i++) {
+        uint64_t base = s->rmp_base + (s->segment_host[i] - s->rmp_host);
+
+        if (s->segment_pages[i]) {
+            stq_le_p(rst + i * 8,
+                     base | s->segment_pages[i] / (GiB / RMP_PAGE_4K));
+        }
+    }
+}
+
+static void amd_snp_reset_hold(Object *obj, ResetType type)
+{
+    AMDSNPHost *s = AMD_SNP_HOST(obj);
+    SnpCore *core;
+
+    /* vCPUs are stopped; counters go on, so that nothing seen is forgotten */
+    s->enabled = false;
+    bitmap_zero(s->verified, s->regions);
+    QTAILQ_FOREACH(core, &snp_cores, next) {
+        core->base = 0;
+        bitmap_zero(core->table, RMPOPT_REGIONS);
+    }
+    write_header(s);
+}
+
+static void amd_snp_realize(DeviceState *dev, Error **errp)
+{
+    AMDSNPHost *s = AMD_SNP_HOST(dev);
+    bool cpu_segmented, segmented;
+
+    if (amd_snp) {
+        error_setg(errp, "at most one " TYPE_AMD_SNP_HOST " is possible");
+        return;
+    }
+    if (!tcg_enabled()) {
+        error_setg(errp, TYPE_AMD_SNP_HOST " is emulated: it needs -accel tcg");
+        return;
+    }
+    if (!object_dynamic_cast(qdev_get_machine(), TYPE_PC_MACHINE)) {
+        error_setg(errp, TYPE_AMD_SNP_HOST " needs a PC: -machine q35");
+        return;
+    }
+    cpu_segmented = X86_CPU(first_cpu)->env.features[FEAT_8000_001F_EAX] &
+                    CPUID_8000_001F_EAX_SEGMENTED_RMP;
+    segmented = s->segmented == ON_OFF_AUTO_AUTO ? cpu_segmented :
+                s->segmented == ON_OFF_AUTO_ON;
+    if (segmented && !cpu_segmented) {
+        error_setg(errp, "segmented=on needs a CPU with segmented-rmp");
+        return;
+    }
+    if (!is_power_of_2(s->segment_size) ||
+        ctz64(s->segment_size) < CPUID_8000_0025_EAX_SHIFT_MIN ||
+        ctz64(s->segment_size) > CPUID_8000_0025_EAX_SHIFT_MAX) {
+        error_setg(errp, "segment-size must be a power of two from 1G to 4T");
+        return;
+    }
+    if (segmented) {
+        s->segment_shift = ctz64(s->segment_size);
+        s->rmp_cfg = RMP_CFG_SEGMENTED |
+                     (uint64_t)s->segment_shift << RMP_CFG_SHIFT_BIT;
+    } else {
+        s->segment_shift = TARGET_PHYS_ADDR_SPACE_BITS;
+    }
+
+    if (!add_sparse_ram(s, errp) || !cover_memory(s, errp) ||
+        !place_rmp(s, errp)) {
+        return;
+    }
+    find_segments(s);
+
+    s->regions = DIV_ROUND_UP(s->segments == 1 ?
+                              s->segment_pages[0] * RMP_PAGE_4K :
+                              (uint64_t)s->segments << s->segment_shift,
+                              RMPOPT_REGION_SIZE);
+    s->verified = bitmap_new(s->regions);
+    qemu_spin_init(&s->lock);
+
+    /* On no bus, so nothing else resets it */
+    qemu_register_resettable(OBJECT(s));
+    amd_snp = s;
+}
+
+void amd_snp_build_srat(GArray *table_data, unsigned nodes)
+{
+    AMDSNPHost *s = amd_snp;
+    unsigned i;
+
+    /* As on a real machine a node has one range of addresses */
+    for (i = 0; s && nodes && i < s->sparse_chunks; i++) {
+        build_srat_memory(table_data, chunk_address(s, i), s->sparse_size,
+                          i * nodes / s->sparse_chunks, MEM_AFFINITY_ENABLED);
+    }
+}
+
+static const VMStateDescription vmstate_amd_snp = {
+    .name = TYPE_AMD_SNP_HOST,
+    .unmigratable = 1,
+};
+
+static const Property amd_snp_properties[] = {
+    DEFINE_PROP_ON_OFF_AUTO("segmented", AMDSNPHost, segmented,
+                            ON_OFF_AUTO_AUTO),
+    DEFINE_PROP_SIZE("segment-size", AMDSNPHost, segment_size, 64 * GiB),
+    DEFINE_PROP_SIZE("rmp-address", AMDSNPHost, rmp_address, 0),
+    DEFINE_PROP_UINT32("sparse-chunks", AMDSNPHost, sparse_chunks, 0),
+    DEFINE_PROP_SIZE("sparse-size", AMDSNPHost, sparse_size, 128 * MiB),
+    DEFINE_PROP_SIZE("sparse-start", AMDSNPHost, sparse_start, 0),
+    DEFINE_PROP_SIZE("sparse-stride", AMDSNPHost, sparse_stride, 64 * GiB),
+    DEFINE_PROP_BOOL("rmpopt-ud-snp-off", AMDSNPHost, rmpopt_ud_snp_off, true),
+    DEFINE_PROP_BOOL("rmpopt-ud-base-off", AMDSNPHost, rmpopt_ud_base_off,
+                     true),
+    DEFINE_PROP_BOOL("rmpopt-gp-unaligned", AMDSNPHost, rmpopt_gp_unaligned,
+                     true),
+    DEFINE_PROP_BOOL("rmpopt-gp-function", AMDSNPHost, rmpopt_gp_function,
+                     true),
+};
+
+static bool get_audit(Object *obj, Error **errp)
+{
+    return AMD_SNP_HOST(obj)->audit;
+}
+
+static void set_audit(Object *obj, bool value, Error **errp)
+{
+    qatomic_set(&AMD_SNP_HOST(obj)->audit, value);
+}
+
+static void amd_snp_class_init(ObjectClass *oc, void *data)
+{
+    DeviceClass *dc = DEVICE_CLASS(oc);
+    ResettableClass *rc = RESETTABLE_CLASS(oc);
+    static const struct {
+        const char *name;
+        size_t offset;
+    } counters[] = {
+        { "violations-write",
+          offsetof(AMDSNPHost, violations[SNP_VIOLATION_WRITE]) },
+        { "violations-table",
+          offsetof(AMDSNPHost, violations[SNP_VIOLATION_TABLE]) },
+        { "violations-tlb",
+          offsetof(AMDSNPHost, violations[SNP_VIOLATION_TLB]) },
+        { "violations-rule",
+          offsetof(AMDSNPHost, violations[SNP_VIOLATION_RULE]) },
+        { "dma-checked", offsetof(AMDSNPHost, dma_checked) },
+        { "dma-blocked", offsetof(AMDSNPHost, dma_blocked) },
+    };
+    int i;
+
+    dc->desc = "AMD SEV-SNP host: RMP and RMPOPT";
+    dc->vmsd = &vmstate_amd_snp;
+    dc->realize = amd_snp_realize;
+    dc->hotpluggable = false;
+    dc->user_creatable = true;
+    set_bit(DEVICE_CATEGORY_MISC, dc->categories);
+    device_class_set_props(dc, amd_snp_properties);
+    rc->phases.hold = amd_snp_reset_hold;
+
+    object_class_property_add_bool(oc, "audit", get_audit, set_audit);
+    object_class_property_set_description(oc, "audit",
+        "search all TLBs after each RMPUPDATE that assigns");
+    object_class_property_add(oc, "audit-now", "uint64", get_audit_now,
+                              NULL, NULL, NULL);
+    object_class_property_set_description(oc, "audit-now",
+        "compare all tables with the RMP: number of differences");
+    object_class_property_add(oc, "violations", "uint64", get_violations,
+                              NULL, NULL, NULL);
+    for (i = 0; i < ARRAY_SIZE(counters); i++) {
+        object_class_property_add(oc, counters[i].name, "uint64", get_counter,
+                                  NULL, NULL, (void *)counters[i].offset);
+    }
+    object_class_property_add(oc, "vcpus", "list", get_vcpus, NULL, NULL, NULL);
+    object_class_property_add(oc, "cores", "list", get_cores, NULL, NULL, NULL);
+    object_class_property_add(oc, "regions", "list", get_regions, NULL, NULL,
+                              NULL);
+}
+
+/*
+ * Linux remaps interrupts only if the southbridge's IOAPIC is part of a PCI
+ * function at the address that the IVRS gives, 00:14.0, and needs that for APIC
+ * ids above 255. Its class is all that is looked at.
+ */
+#define TYPE_AMD_FCH_SMBUS "amd-fch-smbus"
+
+static void amd_fch_smbus_realize(PCIDevice *dev, Error **errp)
+{
+    pci_config_set_interrupt_pin(dev->config, 0);
+}
+
+static void amd_fch_smbus_class_init(ObjectClass *oc, void *data)
+{
+    DeviceClass *dc = DEVICE_CLASS(oc);
+    PCIDeviceClass *k = PCI_DEVICE_CLASS(oc);
+
+    k->realize = amd_fch_smbus_realize;
+    k->vendor_id = PCI_VENDOR_ID_AMD;
+    k->device_id = 0x790b;
+    k->class_id = PCI_CLASS_SERIAL_SMBUS;
+    dc->desc = "AMD FCH SMBus function, without function";
+    dc->hotpluggable = false;
+    set_bit(DEVICE_CATEGORY_MISC, dc->categories);
+}
+
+static const TypeInfo amd_snp_types[] = {
+    {
+        .name = TYPE_AMD_SNP_HOST,
+        .parent = TYPE_DEVICE,
+        .instance_size = sizeof(AMDSNPHost),
+        .class_init = amd_snp_class_init,
+    },
+    {
+        .name = TYPE_AMD_FCH_SMBUS,
+        .parent = TYPE_PCI_DEVICE,
+        .instance_size = sizeof(PCIDevice),
+        .class_init = amd_fch_smbus_class_init,
+        .interfaces = (InterfaceInfo[]) {
+            { INTERFACE_CONVENTIONAL_PCI_DEVICE },
+            { },
+        },
+    },
+};
+
+DEFINE_TYPES(amd_snp_types)

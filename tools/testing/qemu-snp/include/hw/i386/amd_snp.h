@@ -1,0 +1,227 @@
+/*
+ * AMD SEV-SNP host: reverse map table (RMP) and RMPOPT
+ *
+ * The RMP lives in guest memory and is the only record of what is assigned.
+ * This is the part that CPUs, the IOMMU and the platform device share; the
+ * terms are those of the AMD64 Architecture Programmer's Manual, Volume 2,
+ * "Secure Nested Paging (SEV-SNP)".
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_I386_AMD_SNP_H
+#define HW_I386_AMD_SNP_H
+
+#include "qemu/bitmap.h"
+#include "qemu/queue.h"
+#include "qemu/seqlock.h"
+#include "qemu/thread.h"
+#include "qemu/units.h"
+#include "hw/qdev-core.h"
+#include "qom/object.h"
+#include "exec/memory.h"
+
+#define TYPE_AMD_SNP_HOST "amd-snp-host"
+OBJECT_DECLARE_SIMPLE_TYPE(AMDSNPHost, AMD_SNP_HOST)
+
+/* Raw RMP entry: two little-endian quadwords for each 4 KB page */
+#define RMP_ENTRY_SIZE          16
+#define RMP_ASSIGNED            (1ULL << 0)
+#define RMP_PAGE_SIZE_2M        (1ULL << 1)
+#define RMP_IMMUTABLE           (1ULL << 2)
+#define RMP_GPA_MASK            MAKE_64BIT_MASK(12, 39)
+#define RMP_ASID_SHIFT          51
+#define RMP_ASID_MASK           MAKE_64BIT_MASK(RMP_ASID_SHIFT, 10)
+#define RMP_VMSA                (1ULL << 61)
+#define RMP_VALIDATED           (1ULL << 62)
+
+#define RMP_BOOKKEEPING_SIZE    (16 * KiB)
+#define RMP_RST_ENTRIES         512
+#define RMP_PAGE_4K             (4 * KiB)
+#define RMP_PAGE_2M             (2 * MiB)
+#define RMP_ENTRIES_2M          (RMP_PAGE_2M / RMP_PAGE_4K)
+
+/* RMP_CFG */
+#define RMP_CFG_SEGMENTED       (1ULL << 0)
+#define RMP_CFG_SHIFT_BIT       8
+
+#define RMPOPT_REGION_SIZE      GiB
+#define RMPOPT_REGIONS          2048
+#define RMPOPT_BASE_ENABLE      (1ULL << 0)
+
+/**
+ * SnpCore: what the SMT siblings of a core share
+ * @id: APIC id without the bits that number the siblings
+ * @next: in snp_cores
+ * @seq: readers of @base and @table without the RMP lock retry through it
+ * @base: RMPOPT_BASE as the MSR reads
+ * @table: bit N stands for the region N GB above the base
+ *
+ * Written under AMDSNPHost.lock. Bits of @table are cleared with atomics, so
+ * that a reader needs no lock.
+ */
+typedef struct SnpCore {
+    uint32_t id;
+    QTAILQ_ENTRY(SnpCore) next;
+    QemuSeqLock seq;
+    uint64_t base;
+    DECLARE_BITMAP(table, RMPOPT_REGIONS);
+} SnpCore;
+
+/* All cores. Made while vCPUs are realized, under the BQL, and never freed. */
+typedef QTAILQ_HEAD(SnpCoreList, SnpCore) SnpCoreList;
+extern SnpCoreList snp_cores;
+
+/**
+ * SnpCpuStats: what the referee counts for a vCPU
+ *
+ * Written by the vCPU alone, read from anywhere.
+ */
+typedef struct SnpCpuStats {
+    uint64_t rmpopt_uncached;
+    uint64_t rmpopt_entries_read;
+    uint64_t rmpopt_cached;
+    uint64_t rmpopt_failed;
+    uint64_t rmpopt_failed_at;
+    uint64_t rmpopt_status;
+    uint64_t rmpupdate;
+    uint64_t psmash;
+    uint64_t checked;
+    uint64_t skipped;
+    uint64_t faults;
+} SnpCpuStats;
+
+/* What a vCPU of a model with SEV-SNP has besides its MSRs */
+typedef struct SnpCpu {
+    SnpCore *core;
+    SnpCpuStats stats;
+} SnpCpu;
+
+static inline void snp_count(uint64_t *counter, uint64_t n)
+{
+    qatomic_set(counter, *counter + n);
+}
+
+typedef enum SnpViolation {
+    /* A write was let through by an RMPOPT bit although the page is assigned */
+    SNP_VIOLATION_WRITE,
+    /* A bit was set while the region had an assigned page */
+    SNP_VIOLATION_TABLE,
+    /* A TLB still allowed writes to a page after its RMPUPDATE */
+    SNP_VIOLATION_TLB,
+    /* RMPOPT raised #UD or #GP */
+    SNP_VIOLATION_RULE,
+    SNP_VIOLATION__MAX,
+} SnpViolation;
+
+struct AMDSNPHost {
+    DeviceState parent_obj;
+
+    /* Properties */
+    OnOffAuto segmented;
+    uint64_t segment_size;
+    uint64_t rmp_address;
+    uint32_t sparse_chunks;
+    uint64_t sparse_size;
+    uint64_t sparse_start;
+    uint64_t sparse_stride;
+    bool rmpopt_ud_snp_off;
+    bool rmpopt_ud_base_off;
+    bool rmpopt_gp_unaligned;
+    bool rmpopt_gp_function;
+    bool audit;
+
+    /* Fixed once realized */
+    MemoryRegion rmp;
+    MemoryRegion *chunks;
+    uint8_t *rmp_host;
+    uint64_t rmp_size;
+    uint64_t rmp_base;
+    uint64_t rmp_end;
+    uint64_t rmp_cfg;
+    /* Entries of each segment; a contiguous RMP is one segment */
+    unsigned segment_shift;
+    unsigned segments;
+    uint8_t *segment_host[RMP_RST_ENTRIES];
+    uint64_t segment_pages[RMP_RST_ENTRIES];
+
+    /*
+     * Serializes RMPUPDATE, PSMASH, RMPOPT function 0 and writes to
+     * RMPOPT_BASE. A spin lock because vCPUs take it without the BQL; nothing
+     * under it may leave the helper.
+     */
+    QemuSpin lock;
+
+    /* Some vCPU has set SYSCFG.SNP_EN: devices are checked from then on */
+    bool enabled;
+
+    /* Regions that some RMPOPT has found clean; under the lock */
+    unsigned long *verified;
+    uint64_t regions;
+
+    uint64_t dma_checked;
+    uint64_t dma_blocked;
+    uint64_t violations[SNP_VIOLATION__MAX];
+    uint64_t reported;
+};
+
+/* The machine's RMP, or NULL. Set once, before vCPUs run. */
+extern AMDSNPHost *amd_snp;
+
+/* Each returns NULL or false for an address that the RMP does not cover */
+uint64_t *amd_snp_entry(AMDSNPHost *s, hwaddr pa);
+bool amd_snp_is_rmp(AMDSNPHost *s, hwaddr pa, uint64_t size);
+
+static inline uint64_t snp_entry_lo(const uint64_t *entry)
+{
+    return le64_to_cpu(qatomic_read(&entry[0]));
+}
+
+/* In the entry of a 2 MB aligned page: number of assigned 4 KB entries */
+static inline uint64_t snp_entry_count(const uint64_t *entry)
+{
+    return le64_to_cpu(qatomic_read(&entry[1]));
+}
+
+/**
+ * amd_snp_blocked: Whether the RMP forbids the host to write
+ * @s: the RMP
+ * @pa: physical address
+ * @mapping: size of the mapping that the write goes through. A large one may
+ *           not cover any assigned 4 KB page within the 2 MB around @pa.
+ */
+bool amd_snp_blocked(AMDSNPHost *s, hwaddr pa, uint64_t mapping);
+
+/**
+ * amd_snp_dma_check: The same for a device; counts
+ * @pa: physical address
+ * @is_write: the device is writing now
+ *
+ * Returns: false if the page must not be written.
+ */
+bool amd_snp_dma_check(hwaddr pa, bool is_write);
+
+/**
+ * amd_snp_clear_region: Take the optimization of a region from all cores
+ * @s: the RMP; its lock is held
+ * @pa: an address in the region
+ */
+void amd_snp_clear_region(AMDSNPHost *s, hwaddr pa);
+
+/* The core of the vCPU with that APIC id, made when it is the first of it */
+SnpCore *amd_snp_get_core(uint32_t id);
+
+/**
+ * amd_snp_violation: The referee saw something that must not be
+ * @kind: what
+ * @cpu_index: the vCPU, or -1
+ * @pc: its RIP
+ * @pa: physical address concerned
+ */
+void amd_snp_violation(SnpViolation kind, int cpu_index, uint64_t pc,
+                       hwaddr pa);
+
+/* SRAT entries of the sparse RAM; from the ACPI table builder */
+void amd_snp_build_srat(GArray *table_data, unsigned nodes);
+
+#endif

@@ -1,0 +1,668 @@
+/*
+ * AMD SEV-SNP host: RMP instructions, RMP checks and RMPOPT
+ *
+ * From the AMD64 Architecture Programmer's Manual, Volumes 2 and 3. What that
+ * leaves open is marked as an assumption here and in the README.
+ *
+ * How the checks and the soft MMU go together: an entry of the TLB that allows
+ * writes stands for one check, or for one that RMPOPT let the CPU skip. What
+ * forbids a write later, an RMPUPDATE that assigns a page, first makes that
+ * visible in the RMP and in the RMPOPT tables and then has all vCPUs flush
+ * their TLBs before it completes.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/log.h"
+#include "qapi/error.h"
+#include "cpu.h"
+#include "exec/helper-proto.h"
+#include "exec/cputlb.h"
+#include "exec/cpu_ldst.h"
+#include "exec/exec-all.h"
+#include "hw/i386/amd_snp.h"
+#include "hw/i386/topology.h"
+#include "migration/blocker.h"
+#include "tcg/helper-tcg.h"
+#include "trace/trace-target_i386.h"
+
+/* Return codes in EAX */
+#define RMP_SUCCESS             0
+#define RMP_FAIL_INPUT          1
+#define RMP_FAIL_PERMISSION     2
+#define RMP_FAIL_OVERLAP        4
+
+#define RMPOPT_VERIFY           0
+#define RMPOPT_STATUS           1
+
+/* Operand of RMPUPDATE and result of RMPREAD, the second quadword */
+#define RMP_STATE_ASSIGNED_SHIFT        0
+#define RMP_STATE_PAGE_SIZE_SHIFT       8
+#define RMP_STATE_REGION_STATUS         (1ULL << 9)
+#define RMP_STATE_IMMUTABLE_SHIFT       16
+#define RMP_STATE_RESERVED              MAKE_64BIT_MASK(24, 8)
+#define RMP_STATE_ASID_SHIFT            32
+
+#define SYSCFG_WRITABLE         MAKE_64BIT_MASK(18, 9)
+#define SYSCFG_SET_ONLY         (MSR_AMD64_SYSCFG_MEM_ENC | \
+                                 MSR_AMD64_SYSCFG_SNP_EN | \
+                                 MSR_AMD64_SYSCFG_VMPL_EN)
+#define RMP_ADDRESS_MASK        MAKE_64BIT_MASK(13, 39)
+#define RMP_CFG_MASK            (RMP_CFG_SEGMENTED | MAKE_64BIT_MASK(8, 6))
+#define RMPOPT_BASE_MASK        (RMPOPT_BASE_ENABLE | MAKE_64BIT_MASK(30, 22))
+
+bool x86_cpu_snp_realize(X86CPU *cpu, Error **errp)
+{
+    static Error *blocker;
+    CPUX86State *env = &cpu->env;
+
+    if (!(env->features[FEAT_8000_001F_EAX] & CPUID_8000_001F_EAX_SNP)) {
+        return true;
+    }
+    if (!blocker) {
+        error_setg(&blocker, "a CPU with sev-snp cannot be migrated or saved");
+        if (migrate_add_blocker(&blocker, errp) < 0) {
+            return false;
+        }
+    }
+    cpu->snp = g_new0(SnpCpu, 1);
+    cpu->snp->core =
+        amd_snp_get_core(cpu->apic_id >> apicid_core_offset(&env->topo_info));
+    return true;
+}
+
+/* What firmware leaves behind: memory encryption on, SMM locked, an RMP */
+void x86_cpu_snp_reset(X86CPU *cpu)
+{
+    CPUX86State *env = &cpu->env;
+
+    if (!cpu->snp) {
+        return;
+    }
+    env->msr_syscfg = MSR_AMD64_SYSCFG_MEM_ENC;
+    env->msr_hwcr = MSR_K7_HWCR_SMMLOCK | MSR_K7_HWCR_TSC_FREQ_SEL;
+    env->msr_rmp_base = amd_snp ? amd_snp->rmp_base : 0;
+    env->msr_rmp_end = amd_snp ? amd_snp->rmp_end : 0;
+    env->msr_rmp_cfg = amd_snp ? amd_snp->rmp_cfg : 0;
+}
+
+static bool snp_enabled(CPUX86State *env)
+{
+    return env->msr_syscfg & MSR_AMD64_SYSCFG_SNP_EN;
+}
+
+static bool has_segmented_rmp(CPUX86State *env)
+{
+    return env->features[FEAT_8000_001F_EAX] &
+           CPUID_8000_001F_EAX_SEGMENTED_RMP;
+}
+
+static bool has_rmpopt(CPUX86State *env)
+{
+    return env->features[FEAT_8000_0025_EDX] & CPUID_8000_0025_EDX_RMPOPT;
+}
+
+static bool snp_write_syscfg(CPUX86State *env, uint64_t val)
+{
+    uint64_t old = env->msr_syscfg;
+
+    if (val & ~SYSCFG_WRITABLE) {
+        return false;
+    }
+    /* Only a reset, or the PSP, clears these */
+    val |= old & SYSCFG_SET_ONLY;
+    if (val & ~old & MSR_AMD64_SYSCFG_SNP_EN) {
+        if (!(val & MSR_AMD64_SYSCFG_MEM_ENC)) {
+            return false;
+        }
+        if (!amd_snp || env->msr_rmp_base != amd_snp->rmp_base ||
+            env->msr_rmp_end != amd_snp->rmp_end ||
+            env->msr_rmp_cfg != amd_snp->rmp_cfg) {
+            qemu_log_mask(LOG_UNIMP, "SNP_EN set, but the RMP is not where "
+                          "-device " TYPE_AMD_SNP_HOST " has put it\n");
+            return false;
+        }
+        qatomic_set(&amd_snp->enabled, true);
+        /* Nothing in the TLB has been checked so far */
+        tlb_flush(env_cpu(env));
+    }
+    env->msr_syscfg = val;
+    return true;
+}
+
+/* The siblings' TLB entries stay: what has been checked holds until assigned */
+static bool snp_write_rmpopt_base(CPUX86State *env, uint64_t val)
+{
+    SnpCore *core = env_archcpu(env)->snp->core;
+
+    if (!has_rmpopt(env) || (val & ~RMPOPT_BASE_MASK)) {
+        return false;
+    }
+    if ((val & RMPOPT_BASE_ENABLE) &&
+        !(snp_enabled(env) && (env->msr_rmp_cfg & RMP_CFG_SEGMENTED))) {
+        return false;
+    }
+    if (!amd_snp) {
+        /* Not enabled, so nothing looks at it */
+        core->base = val;
+        return true;
+    }
+    qemu_spin_lock(&amd_snp->lock);
+    seqlock_write_begin(&core->seq);
+    qatomic_set(&core->base, val);
+    bitmap_zero(core->table, RMPOPT_REGIONS);
+    seqlock_write_end(&core->seq);
+    qemu_spin_unlock(&amd_snp->lock);
+    return true;
+}
+
+bool helper_snp_wrmsr(CPUX86State *env, uint32_t msr, uint64_t val)
+{
+    uint64_t *reg, mask;
+
+    if (!env_archcpu(env)->snp) {
+        /* As for any MSR that TCG does not know */
+        return true;
+    }
+    switch (msr) {
+    case MSR_AMD64_SYSCFG:
+        return snp_write_syscfg(env, val);
+    case MSR_K7_HWCR:
+        env->msr_hwcr = val | (env->msr_hwcr & MSR_K7_HWCR_SMMLOCK);
+        return true;
+    case MSR_AMD64_RMPOPT_BASE:
+        return snp_write_rmpopt_base(env, val);
+    case MSR_AMD64_RMP_BASE:
+        reg = &env->msr_rmp_base;
+        mask = RMP_ADDRESS_MASK;
+        break;
+    case MSR_AMD64_RMP_END:
+        reg = &env->msr_rmp_end;
+        mask = RMP_ADDRESS_MASK | MAKE_64BIT_MASK(0, 13);
+        break;
+    case MSR_AMD64_RMP_CFG:
+        reg = &env->msr_rmp_cfg;
+        mask = has_segmented_rmp(env) ? RMP_CFG_MASK : 0;
+        break;
+    default:
+        /* SEV_STATUS is read-only */
+        return false;
+    }
+    if (!mask || (val & ~mask) || snp_enabled(env)) {
+        return false;
+    }
+    *reg = val;
+    return true;
+}
+
+bool helper_snp_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *val)
+{
+    SnpCpu *snp = env_archcpu(env)->snp;
+
+    *val = 0;
+    if (!snp) {
+        return true;
+    }
+    switch (msr) {
+    case MSR_AMD64_SYSCFG:
+        *val = env->msr_syscfg;
+        return true;
+    case MSR_K7_HWCR:
+        *val = env->msr_hwcr;
+        return true;
+    case MSR_AMD64_RMP_BASE:
+        *val = env->msr_rmp_base;
+        return true;
+    case MSR_AMD64_RMP_END:
+        *val = env->msr_rmp_end;
+        return true;
+    case MSR_AMD64_RMP_CFG:
+        *val = env->msr_rmp_cfg;
+        return has_segmented_rmp(env);
+    case MSR_AMD64_RMPOPT_BASE:
+        *val = qatomic_read(&snp->core->base);
+        return has_rmpopt(env);
+    default:
+        /* SEV_STATUS: no guest */
+        return true;
+    }
+}
+
+/* RIP of the instruction that is at @ra, without disturbing it */
+static uint64_t current_rip(CPUX86State *env, uintptr_t ra)
+{
+    target_ulong eip = env->eip;
+    uint32_t cc_op = env->cc_op;
+    uint64_t rip;
+
+    cpu_restore_state(env_cpu(env), ra);
+    rip = env->eip + env->segs[R_CS].base;
+    env->eip = eip;
+    env->cc_op = cc_op;
+    return rip;
+}
+
+/* Whether an RMPOPT bit of the vCPU's core says that @pa needs no check */
+static bool snp_optimized(SnpCore *core, hwaddr pa)
+{
+    unsigned seq;
+    bool set;
+
+    do {
+        uint64_t base, index;
+
+        seq = seqlock_read_begin(&core->seq);
+        base = qatomic_read(&core->base);
+        index = pa / RMPOPT_REGION_SIZE - base / RMPOPT_REGION_SIZE;
+        set = (base & RMPOPT_BASE_ENABLE) && index < RMPOPT_REGIONS &&
+              (qatomic_read(&core->table[BIT_WORD(index)]) & BIT_MASK(index));
+    } while (seqlock_read_retry(&core->seq, seq));
+    return set;
+}
+
+bool x86_cpu_snp_write_allowed(CPUX86State *env, hwaddr pa, uint64_t mapping,
+                               uintptr_t ra)
+{
+    X86CPU *cpu = env_archcpu(env);
+    AMDSNPHost *s = amd_snp;
+    SnpCpu *snp = cpu->snp;
+
+    if (!amd_snp_entry(s, pa) && !amd_snp_is_rmp(s, pa, 1)) {
+        return true;
+    }
+    if (snp_optimized(snp->core, pa)) {
+        bool hole = false;
+
+        snp_count(&snp->stats.skipped, 1);
+        if (unlikely(amd_snp_blocked(s, pa, RMP_PAGE_4K))) {
+            /* An RMPUPDATE that is under way is none, so look again */
+            qemu_spin_lock(&s->lock);
+            hole = snp_optimized(snp->core, pa) &&
+                   amd_snp_blocked(s, pa, RMP_PAGE_4K);
+            qemu_spin_unlock(&s->lock);
+        }
+        if (hole) {
+            amd_snp_violation(SNP_VIOLATION_WRITE, CPU(cpu)->cpu_index,
+                              current_rip(env, ra), pa);
+        }
+        return true;
+    }
+    snp_count(&snp->stats.checked, 1);
+    if (!amd_snp_blocked(s, pa, mapping)) {
+        return true;
+    }
+    snp_count(&snp->stats.faults, 1);
+    trace_amd_snp_fault(CPU(cpu)->cpu_index, pa, mapping);
+    return false;
+}
+
+/* Searches the TLB of a vCPU for a page that no vCPU may write any more */
+static void snp_audit_tlb(CPUState *cs, run_on_cpu_data data)
+{
+    hwaddr pa = data.target_ptr & TARGET_PAGE_MASK;
+    uint64_t size = data.target_ptr & ~TARGET_PAGE_MASK ?
+                    RMP_PAGE_2M : RMP_PAGE_4K;
+    int mode, i;
+
+    for (mode = 0; mode < NB_MMU_MODES; mode++) {
+        CPUTLBDescFast *fast = &cs->neg.tlb.f[mode];
+        CPUTLBDesc *desc = &cs->neg.tlb.d[mode];
+        int n = (fast->mask >> CPU_TLB_ENTRY_BITS) + 1;
+
+        /* No guest access uses these, see x86_cpu_tlb_fill() */
+        if (mode == MMU_PHYS_IDX || mode == MMU_NESTED_IDX) {
+            continue;
+        }
+        for (i = 0; i < n + CPU_VTLB_SIZE; i++) {
+            CPUTLBEntry *te = i < n ? &fast->table[i] : &desc->vtable[i - n];
+            CPUTLBEntryFull *full = i < n ? &desc->fulltlb[i] :
+                                            &desc->vfulltlb[i - n];
+
+            if (te->addr_write != -1 && full->phys_addr - pa < size) {
+                amd_snp_violation(SNP_VIOLATION_TLB, cs->cpu_index,
+                                  cpu_env(cs)->eip, full->phys_addr);
+            }
+        }
+    }
+}
+
+/* No vCPU runs guest code with an older TLB once the instruction is complete */
+static void snp_flush_all(CPUX86State *env, hwaddr pa, uint64_t size)
+{
+    CPUState *cs = env_cpu(env);
+
+    tlb_flush_all_cpus_synced(cs);
+    if (qatomic_read(&amd_snp->audit)) {
+        /* Behind the flush, and before any guest code. Bit 0 means 2 MB. */
+        run_on_cpu_data data =
+            RUN_ON_CPU_TARGET_PTR(pa | (size != RMP_PAGE_4K));
+        CPUState *other;
+
+        CPU_FOREACH(other) {
+            if (other != cs) {
+                async_run_on_cpu(other, snp_audit_tlb, data);
+            }
+        }
+        async_safe_run_on_cpu(cs, snp_audit_tlb, data);
+    }
+}
+
+/* OF, SF, ZF, AF and PF follow the result; CF is left alone (assumption) */
+static void set_result(CPUX86State *env, uint32_t result)
+{
+    uint32_t eflags = cpu_cc_compute_all(env);
+
+    eflags &= ~(CC_O | CC_S | CC_Z | CC_A | CC_P);
+    eflags |= (result ? 0 : CC_Z) | (ctpop8(result) & 1 ? 0 : CC_P);
+    CC_SRC = eflags;
+    CC_OP = CC_OP_EFLAGS;
+    env->regs[R_EAX] = result;
+}
+
+static void set_carry(CPUX86State *env, bool carry)
+{
+    uint32_t eflags = cpu_cc_compute_all(env) & ~CC_C;
+
+    CC_SRC = eflags | (carry ? CC_C : 0);
+    CC_OP = CC_OP_EFLAGS;
+}
+
+/* In a guest there is no SNP host: the bits of CPUID are the hypervisor's */
+static void check_host(CPUX86State *env, uintptr_t ra)
+{
+    if (env->hflags & HF_GUEST_MASK) {
+        raise_exception_ra(env, EXCP06_ILLOP, ra);
+    }
+}
+
+static void store_entry(uint64_t *entry, uint64_t lo)
+{
+    qatomic_set(&entry[0], cpu_to_le64(lo));
+}
+
+static void add_to_count(uint64_t *entry, int64_t n)
+{
+    qatomic_set(&entry[1], cpu_to_le64(snp_entry_count(entry) + n));
+}
+
+/* The lock is held. *@assigns: some page has become assigned. */
+static uint32_t rmpupdate(AMDSNPHost *s, hwaddr pa, uint64_t gpa,
+                          uint64_t state, bool *assigns)
+{
+    unsigned assigned = extract64(state, RMP_STATE_ASSIGNED_SHIFT, 8);
+    unsigned page_size = extract64(state, RMP_STATE_PAGE_SIZE_SHIFT, 8);
+    unsigned immutable = extract64(state, RMP_STATE_IMMUTABLE_SHIFT, 8);
+    uint32_t asid = state >> RMP_STATE_ASID_SHIFT;
+    uint64_t size = page_size ? RMP_PAGE_2M : RMP_PAGE_4K;
+    uint64_t *base, *entry, lo, old;
+    int i, n;
+
+    *assigns = false;
+    if (page_size > 1 || assigned > 1 || immutable > 1 ||
+        (state & RMP_STATE_RESERVED) ||
+        asid > RMP_ASID_MASK >> RMP_ASID_SHIFT ||
+        (!assigned && (asid || immutable)) || (gpa & ~RMP_GPA_MASK) ||
+        pa % size || amd_snp_is_rmp(s, pa, size)) {
+        return RMP_FAIL_INPUT;
+    }
+    entry = amd_snp_entry(s, pa);
+    base = amd_snp_entry(s, QEMU_ALIGN_DOWN(pa, RMP_PAGE_2M));
+    if (!entry) {
+        return RMP_FAIL_INPUT;
+    }
+
+    n = page_size ? RMP_ENTRIES_2M : 1;
+    for (i = 0; i < n; i++) {
+        if (snp_entry_lo(entry + 2 * i) & RMP_IMMUTABLE) {
+            return RMP_FAIL_PERMISSION;
+        }
+    }
+    old = snp_entry_lo(entry);
+    if (page_size ? snp_entry_count(base) : old & RMP_PAGE_SIZE_2M) {
+        return RMP_FAIL_OVERLAP;
+    }
+
+    *assigns = assigned && !(old & RMP_ASSIGNED);
+    if (*assigns) {
+        amd_snp_clear_region(s, pa);
+        /* The count first: a large mapping must not miss what is assigned */
+        if (!page_size) {
+            add_to_count(base, 1);
+        }
+    }
+    lo = !assigned ? 0 : RMP_ASSIGNED | gpa |
+         (page_size ? RMP_PAGE_SIZE_2M : 0) | (immutable ? RMP_IMMUTABLE : 0) |
+         (uint64_t)asid << RMP_ASID_SHIFT;
+    for (i = 0; i < n; i++) {
+        store_entry(entry + 2 * i, lo);
+        if (assigned) {
+            lo = deposit64(lo, 12, 39, extract64(lo, 12, 39) + 1);
+        }
+    }
+    if (!page_size && !assigned && (old & RMP_ASSIGNED)) {
+        add_to_count(base, -1);
+    }
+    return RMP_SUCCESS;
+}
+
+void helper_rmpupdate(CPUX86State *env)
+{
+    X86CPU *cpu = env_archcpu(env);
+    hwaddr pa = env->regs[R_EAX];
+    uint64_t gpa, state;
+    uint32_t result;
+    bool assigns;
+
+    check_host(env, GETPC());
+    if (!snp_enabled(env)) {
+        raise_exception_ra(env, EXCP06_ILLOP, GETPC());
+    }
+    /* These may fault, so the lock comes later */
+    gpa = cpu_ldq_data_ra(env, env->regs[R_ECX], GETPC());
+    state = cpu_ldq_data_ra(env, env->regs[R_ECX] + 8, GETPC());
+
+    qemu_spin_lock(&amd_snp->lock);
+    result = rmpupdate(amd_snp, pa, gpa, state, &assigns);
+    qemu_spin_unlock(&amd_snp->lock);
+
+    snp_count(&cpu->snp->stats.rmpupdate, 1);
+    trace_amd_snp_rmpupdate(CPU(cpu)->cpu_index, pa, gpa, state, result);
+    if (assigns) {
+        snp_flush_all(env, pa, extract64(state, RMP_STATE_PAGE_SIZE_SHIFT, 8) ?
+                               RMP_PAGE_2M : RMP_PAGE_4K);
+    }
+    set_result(env, result);
+}
+
+/* The lock is held */
+static uint32_t psmash(AMDSNPHost *s, hwaddr pa)
+{
+    uint64_t *entry = amd_snp_entry(s, pa);
+    uint64_t lo;
+    int i;
+
+    if (pa % RMP_PAGE_2M || !entry) {
+        return RMP_FAIL_INPUT;
+    }
+    lo = snp_entry_lo(entry);
+    if (!(lo & RMP_ASSIGNED) || !(lo & RMP_PAGE_SIZE_2M)) {
+        return RMP_FAIL_INPUT;
+    }
+    if (lo & RMP_IMMUTABLE) {
+        return RMP_FAIL_PERMISSION;
+    }
+    add_to_count(entry, RMP_ENTRIES_2M);
+    for (i = 0; i < RMP_ENTRIES_2M; i++) {
+        store_entry(entry + 2 * i,
+                    snp_entry_lo(entry + 2 * i) & ~RMP_PAGE_SIZE_2M);
+    }
+    return RMP_SUCCESS;
+}
+
+void helper_psmash(CPUX86State *env)
+{
+    X86CPU *cpu = env_archcpu(env);
+    hwaddr pa = env->regs[R_EAX];
+    uint32_t result;
+
+    check_host(env, GETPC());
+    if (!snp_enabled(env)) {
+        raise_exception_ra(env, EXCP06_ILLOP, GETPC());
+    }
+    qemu_spin_lock(&amd_snp->lock);
+    result = psmash(amd_snp, pa);
+    qemu_spin_unlock(&amd_snp->lock);
+
+    /* All of it was assigned before, so no TLB allows writes */
+    snp_count(&cpu->snp->stats.psmash, 1);
+    trace_amd_snp_psmash(CPU(cpu)->cpu_index, pa, result);
+    set_result(env, result);
+}
+
+void helper_rmpread(CPUX86State *env)
+{
+    hwaddr pa = env->regs[R_EAX];
+    target_ulong ptr = env->regs[R_ECX];
+    uint64_t *entry, *base, lo, state;
+    int mmu_idx = cpu_mmu_index(env_cpu(env), false);
+    target_ulong rest = MIN(16, -(ptr | TARGET_PAGE_MASK));
+
+    check_host(env, GETPC());
+    /* Assumption: SNP_EN does not matter, as Linux looks entries up early */
+    entry = amd_snp ? amd_snp_entry(amd_snp, pa) : NULL;
+    if (!entry) {
+        set_result(env, RMP_FAIL_INPUT);
+        return;
+    }
+    base = amd_snp_entry(amd_snp, QEMU_ALIGN_DOWN(pa, RMP_PAGE_2M));
+    lo = snp_entry_lo(entry);
+    state = !!(lo & RMP_ASSIGNED) << RMP_STATE_ASSIGNED_SHIFT |
+            !!(lo & RMP_PAGE_SIZE_2M) << RMP_STATE_PAGE_SIZE_SHIFT |
+            !!(lo & RMP_IMMUTABLE) << RMP_STATE_IMMUTABLE_SHIFT |
+            (lo & RMP_ASID_MASK) >> RMP_ASID_SHIFT << RMP_STATE_ASID_SHIFT;
+    if (snp_entry_count(base)) {
+        state |= RMP_STATE_REGION_STATUS;
+    }
+
+    /* All of it or nothing */
+    probe_write(env, ptr, rest, mmu_idx, GETPC());
+    if (rest < 16) {
+        probe_write(env, ptr + rest, 16 - rest, mmu_idx, GETPC());
+    }
+    cpu_stq_data_ra(env, ptr, lo & RMP_GPA_MASK, GETPC());
+    cpu_stq_data_ra(env, ptr + 8, state, GETPC());
+    set_result(env, RMP_SUCCESS);
+}
+
+static void rule_violation(CPUX86State *env, uint64_t pa)
+{
+    amd_snp_violation(SNP_VIOLATION_RULE, env_cpu(env)->cpu_index,
+                      env->eip + env->segs[R_CS].base, pa);
+}
+
+/* Whether nothing in the region is assigned. The lock is held. */
+static bool rmpopt_scan(AMDSNPHost *s, SnpCpuStats *stats, hwaddr pa)
+{
+    hwaddr end = pa + RMPOPT_REGION_SIZE;
+    uint64_t reads = 0;
+    bool clean = true;
+
+    if (amd_snp_is_rmp(s, pa, RMPOPT_REGION_SIZE)) {
+        qatomic_set(&stats->rmpopt_failed_at, MAX(pa, s->rmp_base));
+        return false;
+    }
+    for (; pa < end && clean; pa += RMP_PAGE_2M) {
+        uint64_t *entry = amd_snp_entry(s, pa);
+
+        if (!entry) {
+            clean = false;
+        } else {
+            reads++;
+            clean = !(snp_entry_lo(entry) & RMP_ASSIGNED) &&
+                    !snp_entry_count(entry);
+        }
+        if (!clean) {
+            qatomic_set(&stats->rmpopt_failed_at, pa);
+        }
+    }
+    snp_count(&stats->rmpopt_entries_read, reads);
+    return clean;
+}
+
+static bool rmpopt_verify(CPUX86State *env, SnpCore *core, hwaddr pa)
+{
+    SnpCpuStats *stats = &env_archcpu(env)->snp->stats;
+    uint64_t region = pa / RMPOPT_REGION_SIZE;
+    AMDSNPHost *s = amd_snp;
+    uint64_t base, index;
+    bool clean = false;
+
+    /*
+     * The bit must not be set before the region has been verified, even for a
+     * moment: the core's other thread would act on it.
+     */
+    qemu_spin_lock(&s->lock);
+    base = core->base;
+    index = region - base / RMPOPT_REGION_SIZE;
+    if (!(base & RMPOPT_BASE_ENABLE) || index >= RMPOPT_REGIONS ||
+        region >= s->regions || !amd_snp_entry(s, pa)) {
+        snp_count(&stats->rmpopt_failed, 1);
+        qatomic_set(&stats->rmpopt_failed_at, pa);
+    } else if (test_bit(index, core->table) || test_bit(region, s->verified)) {
+        clean = true;
+        snp_count(&stats->rmpopt_cached, 1);
+    } else if (rmpopt_scan(s, stats, pa)) {
+        clean = true;
+        set_bit(region, s->verified);
+        snp_count(&stats->rmpopt_uncached, 1);
+    } else {
+        snp_count(&stats->rmpopt_failed, 1);
+    }
+    if (clean) {
+        set_bit_atomic(index, core->table);
+    }
+    qemu_spin_unlock(&s->lock);
+    return clean;
+}
+
+void helper_rmpopt(CPUX86State *env)
+{
+    X86CPU *cpu = env_archcpu(env);
+    SnpCore *core = cpu->snp->core;
+    hwaddr pa = env->regs[R_EAX];
+    uint64_t function = env->regs[R_ECX];
+    AMDSNPHost *s = amd_snp;
+    bool optimized = false;
+    bool ready;
+
+    check_host(env, GETPC());
+    if (!snp_enabled(env)) {
+        if (!s || s->rmpopt_ud_snp_off) {
+            if (s) {
+                rule_violation(env, pa);
+            }
+            raise_exception_ra(env, EXCP06_ILLOP, GETPC());
+        }
+    } else if (!(qatomic_read(&core->base) & RMPOPT_BASE_ENABLE) &&
+               s->rmpopt_ud_base_off) {
+        rule_violation(env, pa);
+        raise_exception_ra(env, EXCP06_ILLOP, GETPC());
+    }
+    if ((pa % RMPOPT_REGION_SIZE && s->rmpopt_gp_unaligned) ||
+        (function > RMPOPT_STATUS && s->rmpopt_gp_function)) {
+        rule_violation(env, pa);
+        raise_exception_err_ra(env, EXCP0D_GPF, 0, GETPC());
+    }
+
+    pa = QEMU_ALIGN_DOWN(pa, RMPOPT_REGION_SIZE);
+    ready = snp_enabled(env);
+    if (ready && function == RMPOPT_VERIFY) {
+        optimized = rmpopt_verify(env, core, pa);
+    } else if (ready && function == RMPOPT_STATUS) {
+        optimized = snp_optimized(core, pa);
+        snp_count(&cpu->snp->stats.rmpopt_status, 1);
+    }
+    trace_amd_snp_rmpopt(CPU(cpu)->cpu_index, pa, function, optimized);
+    set_carry(env, optimized);
+}
