@@ -12,9 +12,11 @@ Q := tools/testing/qemu-snp
 # SIGNOFF='NAME <M>'  make series: add that Signed-off-by
 # KUNIT_FILTER=GLOB   make kunit: only these suites or tests
 # MUTATIONS=REGEX     make mutate: only those with a matching name
-export LINUX QEMU QEMU_CONFIGURE SIGNOFF KUNIT_FILTER MUTATIONS
+# BARE=WORD           make qemu-test: of the kernel's runs on the bare machine those named like it
+# LINUX_TEST=WORD     make qemu-test: of the boots of Linux those named like it
+export LINUX QEMU QEMU_CONFIGURE SIGNOFF KUNIT_FILTER MUTATIONS BARE LINUX_TEST
 
-.PHONY: help deps linux export series kernel kunit roundtrip test run shell check mutate qemu qemu-export clean
+.PHONY: help deps linux export series kernel kunit roundtrip test run shell check mutate qemu qemu-test qemu-export clean
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -43,7 +45,7 @@ kunit: linux ## Run the KUnit tests in QEMU, by emulation (KUNIT_FILTER=...)
 roundtrip: linux ## Test that make linux, export and series lose nothing
 	@$T/roundtrip-test
 
-test: linux ## Run all tests: KUnit and the round trip
+test: linux qemu ## Run all tests: KUnit, the round trip, and qemu-test
 	@$T/test
 
 run: linux ## Boot the kernel in QEMU and judge what it says
@@ -60,6 +62,9 @@ mutate: linux ## Break the code on purpose and see the tests notice
 
 qemu: deps ## Build QEMU with an emulated SNP host in build/qemu-snp
 	@$Q/build
+
+qemu-test: linux qemu ## Test the emulated SNP host: style, options, each rule on the bare machine, Linux
+	@$Q/test
 
 qemu-export: deps ## Write the commits of build/qemu-snp/src back to tools/testing/qemu-snp/patches
 	@$Q/export
