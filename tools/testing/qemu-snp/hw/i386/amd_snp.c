@@ -37,6 +37,9 @@
 #define AMD_HT_START            0xfd00000000ULL
 #define AMD_HT_END              0x10000000000ULL
 
+/* Kept free for an RMP with memory of its own */
+#define OWN_RMP_SIZE            (32 * GiB)
+
 /* Linux has struct pages for whole sections only */
 #define SPARSE_ALIGN            (128 * MiB)
 
@@ -158,8 +161,7 @@ void amd_snp_violation(SnpViolation kind, int cpu_index, uint64_t pc,
 
 /* The referee: derives everything from the entries in RMP memory */
 
-/* Assigned 4 KB pages of a region. The lock is held if they may change. */
-static uint64_t region_assigned(AMDSNPHost *s, uint64_t region)
+uint64_t amd_snp_region_assigned(AMDSNPHost *s, uint64_t region)
 {
     uint64_t pa = region * RMPOPT_REGION_SIZE;
     uint64_t end = pa + RMPOPT_REGION_SIZE;
@@ -228,7 +230,7 @@ static uint64_t audit_regions(AMDSNPHost *s)
         if (s->enabled && amd_snp_entry(s, pa)) {
             unsigned optimized = region_optimized(region);
 
-            if (optimized && (region_assigned(s, region) ||
+            if (optimized && (amd_snp_region_assigned(s, region) ||
                 amd_snp_is_rmp(s, pa, RMPOPT_REGION_SIZE))) {
                 n = optimized;
             } else if (!region_counts_agree(s, region)) {
@@ -379,7 +381,7 @@ static void get_regions(Object *obj, Visitor *v, const char *name,
 
         qemu_spin_lock(&s->lock);
         if (s->enabled) {
-            assigned = region_assigned(s, region);
+            assigned = amd_snp_region_assigned(s, region);
             optimized = region_optimized(region);
         }
         qemu_spin_unlock(&s->lock);
@@ -413,6 +415,21 @@ static uint64_t chunk_address(AMDSNPHost *s, unsigned i)
     return s->sparse_start + i * s->sparse_stride;
 }
 
+/* Within the address space, and not what AMD has reserved of it */
+static bool range_is_usable(hwaddr address, uint64_t size)
+{
+    uint64_t limit = 1ULL << X86_CPU(first_cpu)->phys_bits;
+
+    return address < limit && limit - address >= size &&
+           (address >= AMD_HT_END || AMD_HT_START >= address + size);
+}
+
+/* Off RAM and the window for 64-bit PCI BARs, which is 32 GB by default */
+static uint64_t own_rmp_address(void)
+{
+    return pc_pci_hole64_start() + 32 * GiB;
+}
+
 static bool range_is_free(hwaddr address, uint64_t size)
 {
     MemoryRegionSection section = memory_region_find(get_system_memory(),
@@ -444,22 +461,22 @@ static bool add_sparse_ram(AMDSNPHost *s, Error **errp)
         return false;
     }
     if (!s->sparse_start) {
-        s->sparse_start = ROUND_UP(pc_pci_hole64_start() + 32 * GiB,
-                                   s->sparse_stride);
+        s->sparse_start = QEMU_ALIGN_UP(own_rmp_address() + OWN_RMP_SIZE,
+                                        s->sparse_stride);
+    }
+    if (s->sparse_start >= limit ||
+        s->sparse_chunks > (limit - s->sparse_start) / s->sparse_stride + 1) {
+        error_setg(errp, "%u sparse-chunks reach beyond the %u physical "
+                   "address bits: take fewer or a smaller sparse-stride",
+                   s->sparse_chunks, X86_CPU(first_cpu)->phys_bits);
+        return false;
     }
     s->chunks = g_new0(MemoryRegion, s->sparse_chunks);
     for (i = 0; i < s->sparse_chunks; i++) {
         g_autofree char *name = g_strdup_printf("sparse-ram%u", i);
         uint64_t address = chunk_address(s, i);
 
-        if (address >= limit || limit - address < s->sparse_size) {
-            error_setg(errp, "sparse RAM chunk %u at 0x%" PRIx64 " is beyond "
-                       "the %u physical address bits: take fewer "
-                       "sparse-chunks or a smaller sparse-stride", i, address,
-                       X86_CPU(first_cpu)->phys_bits);
-            return false;
-        }
-        if ((address < AMD_HT_END && AMD_HT_START < address + s->sparse_size) ||
+        if (!range_is_usable(address, s->sparse_size) ||
             !range_is_free(address, s->sparse_size)) {
             error_setg(errp, "sparse RAM chunk %u at 0x%" PRIx64 " is in the "
                        "way of something else: move sparse-start or "
@@ -549,14 +566,19 @@ static bool place_rmp(AMDSNPHost *s, Error **errp)
     s->rmp_base = s->rmp_address;
     if (!s->rmp_base) {
         /*
-         * The end of low RAM is where firmware puts its own tables. Outside
-         * RAM the RMP keeps off the window for 64-bit PCI BARs.
+         * The end of low RAM is where firmware puts its own tables, so then
+         * the RMP gets memory of its own.
          */
         if (x86ms->above_4g_mem_size >= 2 * s->rmp_size) {
             s->rmp_base = QEMU_ALIGN_DOWN(end - s->rmp_size, RMP_PAGE_2M);
         } else {
-            s->rmp_base = pc_pci_hole64_start() + 32 * GiB;
+            s->rmp_base = own_rmp_address();
         }
+    }
+    if (!range_is_usable(s->rmp_base, s->rmp_size)) {
+        error_setg(errp, "no RMP of 0x%" PRIx64 " bytes can be at 0x%" PRIx64
+                   ": choose another rmp-address", s->rmp_size, s->rmp_base);
+        return false;
     }
     if (!(s->rmp_cfg & RMP_CFG_SEGMENTED)) {
         /* A contiguous RMP covers itself, and grows by that */
@@ -566,6 +588,12 @@ static bool place_rmp(AMDSNPHost *s, Error **errp)
                 return false;
             }
         } while (s->rmp_size != table_size(s));
+        if (!range_is_usable(s->rmp_base, s->rmp_size)) {
+            error_setg(errp, "an RMP at 0x%" PRIx64 " that covers itself has "
+                       "0x%" PRIx64 " bytes, which do not fit: choose another "
+                       "rmp-address", s->rmp_base, s->rmp_size);
+            return false;
+        }
     }
     if (s->rmp_base % RMP_PAGE_2M) {
         error_setg(errp, "rmp-address must be a multiple of 2M");
@@ -657,6 +685,7 @@ static void amd_snp_reset_hold(Object *obj, ResetType type)
 
 static void amd_snp_realize(DeviceState *dev, Error **errp)
 {
+    MachineState *machine = MACHINE(qdev_get_machine());
     AMDSNPHost *s = AMD_SNP_HOST(dev);
     bool cpu_segmented, segmented;
 
@@ -668,9 +697,17 @@ static void amd_snp_realize(DeviceState *dev, Error **errp)
         error_setg(errp, TYPE_AMD_SNP_HOST " is emulated: it needs -accel tcg");
         return;
     }
-    if (!object_dynamic_cast(qdev_get_machine(), TYPE_PC_MACHINE)) {
+    if (!object_dynamic_cast(OBJECT(machine), TYPE_PC_MACHINE)) {
         error_setg(errp, TYPE_AMD_SNP_HOST " needs a PC: -machine q35");
         return;
+    }
+    if (machine->maxram_size != machine->ram_size) {
+        error_setg(errp, "the RMP cannot cover memory that comes later: "
+                   "leave out maxmem of -m");
+        return;
+    }
+    if (!X86_CPU(first_cpu)->snp) {
+        warn_report("the CPU has no SEV-SNP: take -cpu EPYC-SNP");
     }
     cpu_segmented = X86_CPU(first_cpu)->env.features[FEAT_8000_001F_EAX] &
                     CPUID_8000_001F_EAX_SEGMENTED_RMP;
@@ -717,7 +754,7 @@ void amd_snp_build_srat(GArray *table_data, unsigned nodes)
     AMDSNPHost *s = amd_snp;
     unsigned i;
 
-    /* As on a real machine a node has one range of addresses */
+    /* Neighbours go to the same node */
     for (i = 0; s && nodes && i < s->sparse_chunks; i++) {
         build_srat_memory(table_data, chunk_address(s, i), s->sparse_size,
                           i * nodes / s->sparse_chunks, MEM_AFFINITY_ENABLED);

@@ -172,6 +172,12 @@ extern AMDSNPHost *amd_snp;
 uint64_t *amd_snp_entry(AMDSNPHost *s, hwaddr pa);
 bool amd_snp_is_rmp(AMDSNPHost *s, hwaddr pa, uint64_t size);
 
+/*
+ * Assigned 4 KB pages of a region, from the entries and nothing else. The lock
+ * is held.
+ */
+uint64_t amd_snp_region_assigned(AMDSNPHost *s, uint64_t region);
+
 static inline uint64_t snp_entry_lo(const uint64_t *entry)
 {
     return le64_to_cpu(qatomic_read(&entry[0]));

@@ -8,7 +8,9 @@
  * writes stands for one check, or for one that RMPOPT let the CPU skip. What
  * forbids a write later, an RMPUPDATE that assigns a page, first makes that
  * visible in the RMP and in the RMPOPT tables and then has all vCPUs flush
- * their TLBs before it completes.
+ * their TLBs: no instruction is executed with an older one once it has
+ * completed. The frame of an exception or interrupt may still be written, by a
+ * vCPU that was about to deliver it.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -24,6 +26,7 @@
 #include "hw/i386/amd_snp.h"
 #include "hw/i386/topology.h"
 #include "migration/blocker.h"
+#include "tcg/insn-start-words.h"
 #include "tcg/helper-tcg.h"
 #include "trace/trace-target_i386.h"
 
@@ -229,18 +232,20 @@ bool helper_snp_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *val)
     }
 }
 
-/* RIP of the instruction that is at @ra, without disturbing it */
+/* RIP of the instruction that is at @ra */
 static uint64_t current_rip(CPUX86State *env, uintptr_t ra)
 {
-    target_ulong eip = env->eip;
-    uint32_t cc_op = env->cc_op;
-    uint64_t rip;
+    uint64_t data[TARGET_INSN_START_WORDS];
+    CPUState *cs = env_cpu(env);
 
-    cpu_restore_state(env_cpu(env), ra);
-    rip = env->eip + env->segs[R_CS].base;
-    env->eip = eip;
-    env->cc_op = cc_op;
-    return rip;
+    if (!cpu_unwind_state_data(cs, ra, data)) {
+        return env->eip;
+    }
+    /* Per x86_restore_state_to_opc() */
+    if (tcg_cflags_has(cs, CF_PCREL)) {
+        return (env->eip & TARGET_PAGE_MASK) | data[0];
+    }
+    return data[0] - env->segs[R_CS].base;
 }
 
 /* Whether an RMPOPT bit of the vCPU's core says that @pa needs no check */
@@ -297,12 +302,13 @@ bool x86_cpu_snp_write_allowed(CPUX86State *env, hwaddr pa, uint64_t mapping,
     return false;
 }
 
-/* Searches the TLB of a vCPU for a page that no vCPU may write any more */
+/*
+ * Searches the TLB of a vCPU for a page that may not be written any more, also
+ * as part of a large page. It may be free again when we get here, so look.
+ */
 static void snp_audit_tlb(CPUState *cs, run_on_cpu_data data)
 {
-    hwaddr pa = data.target_ptr & TARGET_PAGE_MASK;
-    uint64_t size = data.target_ptr & ~TARGET_PAGE_MASK ?
-                    RMP_PAGE_2M : RMP_PAGE_4K;
+    hwaddr pa = QEMU_ALIGN_DOWN(data.target_ptr, RMP_PAGE_2M);
     int mode, i;
 
     for (mode = 0; mode < NB_MMU_MODES; mode++) {
@@ -319,7 +325,12 @@ static void snp_audit_tlb(CPUState *cs, run_on_cpu_data data)
             CPUTLBEntryFull *full = i < n ? &desc->fulltlb[i] :
                                             &desc->vfulltlb[i - n];
 
-            if (te->addr_write != -1 && full->phys_addr - pa < size) {
+            /* With nested paging lg_page_size is not the host's */
+            uint64_t mapping = cpu_env(cs)->hflags2 & HF2_NPT_MASK ?
+                               RMP_PAGE_4K : 1ULL << full->lg_page_size;
+
+            if (te->addr_write != -1 && full->phys_addr - pa < RMP_PAGE_2M &&
+                amd_snp_blocked(amd_snp, full->phys_addr, mapping)) {
                 amd_snp_violation(SNP_VIOLATION_TLB, cs->cpu_index,
                                   cpu_env(cs)->eip, full->phys_addr);
             }
@@ -328,15 +339,14 @@ static void snp_audit_tlb(CPUState *cs, run_on_cpu_data data)
 }
 
 /* No vCPU runs guest code with an older TLB once the instruction is complete */
-static void snp_flush_all(CPUX86State *env, hwaddr pa, uint64_t size)
+static void snp_flush_all(CPUX86State *env, hwaddr pa)
 {
     CPUState *cs = env_cpu(env);
 
     tlb_flush_all_cpus_synced(cs);
     if (qatomic_read(&amd_snp->audit)) {
-        /* Behind the flush, and before any guest code. Bit 0 means 2 MB. */
-        run_on_cpu_data data =
-            RUN_ON_CPU_TARGET_PTR(pa | (size != RMP_PAGE_4K));
+        /* Behind the flush */
+        run_on_cpu_data data = RUN_ON_CPU_TARGET_PTR(pa);
         CPUState *other;
 
         CPU_FOREACH(other) {
@@ -369,10 +379,13 @@ static void set_carry(CPUX86State *env, bool carry)
 }
 
 /* In a guest there is no SNP host: the bits of CPUID are the hypervisor's */
-static void check_host(CPUX86State *env, uintptr_t ra)
+static void check_host(CPUX86State *env, bool needs_snp, uintptr_t ra)
 {
-    if (env->hflags & HF_GUEST_MASK) {
+    if ((env->hflags & HF_GUEST_MASK) || (needs_snp && !snp_enabled(env))) {
         raise_exception_ra(env, EXCP06_ILLOP, ra);
+    }
+    if (env->hflags & HF_CPL_MASK) {
+        raise_exception_err_ra(env, EXCP0D_GPF, 0, ra);
     }
 }
 
@@ -454,10 +467,7 @@ void helper_rmpupdate(CPUX86State *env)
     uint32_t result;
     bool assigns;
 
-    check_host(env, GETPC());
-    if (!snp_enabled(env)) {
-        raise_exception_ra(env, EXCP06_ILLOP, GETPC());
-    }
+    check_host(env, true, GETPC());
     /* These may fault, so the lock comes later */
     gpa = cpu_ldq_data_ra(env, env->regs[R_ECX], GETPC());
     state = cpu_ldq_data_ra(env, env->regs[R_ECX] + 8, GETPC());
@@ -469,8 +479,7 @@ void helper_rmpupdate(CPUX86State *env)
     snp_count(&cpu->snp->stats.rmpupdate, 1);
     trace_amd_snp_rmpupdate(CPU(cpu)->cpu_index, pa, gpa, state, result);
     if (assigns) {
-        snp_flush_all(env, pa, extract64(state, RMP_STATE_PAGE_SIZE_SHIFT, 8) ?
-                               RMP_PAGE_2M : RMP_PAGE_4K);
+        snp_flush_all(env, pa);
     }
     set_result(env, result);
 }
@@ -506,10 +515,7 @@ void helper_psmash(CPUX86State *env)
     hwaddr pa = env->regs[R_EAX];
     uint32_t result;
 
-    check_host(env, GETPC());
-    if (!snp_enabled(env)) {
-        raise_exception_ra(env, EXCP06_ILLOP, GETPC());
-    }
+    check_host(env, true, GETPC());
     qemu_spin_lock(&amd_snp->lock);
     result = psmash(amd_snp, pa);
     qemu_spin_unlock(&amd_snp->lock);
@@ -528,7 +534,7 @@ void helper_rmpread(CPUX86State *env)
     int mmu_idx = cpu_mmu_index(env_cpu(env), false);
     target_ulong rest = MIN(16, -(ptr | TARGET_PAGE_MASK));
 
-    check_host(env, GETPC());
+    check_host(env, false, GETPC());
     /* Assumption: SNP_EN does not matter, as Linux looks entries up early */
     entry = amd_snp ? amd_snp_entry(amd_snp, pa) : NULL;
     if (!entry) {
@@ -558,7 +564,7 @@ void helper_rmpread(CPUX86State *env)
 static void rule_violation(CPUX86State *env, uint64_t pa)
 {
     amd_snp_violation(SNP_VIOLATION_RULE, env_cpu(env)->cpu_index,
-                      env->eip + env->segs[R_CS].base, pa);
+                      env->eip, pa);
 }
 
 /* Whether nothing in the region is assigned. The lock is held. */
@@ -579,7 +585,8 @@ static bool rmpopt_scan(AMDSNPHost *s, SnpCpuStats *stats, hwaddr pa)
             clean = false;
         } else {
             reads++;
-            clean = !(snp_entry_lo(entry) & RMP_ASSIGNED) &&
+            /* Immutable but not assigned is what firmware has fixed */
+            clean = !(snp_entry_lo(entry) & (RMP_ASSIGNED | RMP_IMMUTABLE)) &&
                     !snp_entry_count(entry);
         }
         if (!clean) {
@@ -596,8 +603,12 @@ static bool rmpopt_verify(CPUX86State *env, SnpCore *core, hwaddr pa)
     uint64_t region = pa / RMPOPT_REGION_SIZE;
     AMDSNPHost *s = amd_snp;
     uint64_t base, index;
-    bool clean = false;
+    bool clean = false, hole = false;
 
+    if (snp_optimized(core, pa)) {
+        snp_count(&stats->rmpopt_cached, 1);
+        return true;
+    }
     /*
      * The bit must not be set before the region has been verified, even for a
      * moment: the core's other thread would act on it.
@@ -621,8 +632,14 @@ static bool rmpopt_verify(CPUX86State *env, SnpCore *core, hwaddr pa)
     }
     if (clean) {
         set_bit_atomic(index, core->table);
+        /* The referee does not rely on counts and verdicts */
+        hole = s->audit && amd_snp_region_assigned(s, region);
     }
     qemu_spin_unlock(&s->lock);
+    if (hole) {
+        amd_snp_violation(SNP_VIOLATION_TABLE, env_cpu(env)->cpu_index,
+                          env->eip, pa);
+    }
     return clean;
 }
 
@@ -636,16 +653,10 @@ void helper_rmpopt(CPUX86State *env)
     bool optimized = false;
     bool ready;
 
-    check_host(env, GETPC());
-    if (!snp_enabled(env)) {
-        if (!s || s->rmpopt_ud_snp_off) {
-            if (s) {
-                rule_violation(env, pa);
-            }
-            raise_exception_ra(env, EXCP06_ILLOP, GETPC());
-        }
-    } else if (!(qatomic_read(&core->base) & RMPOPT_BASE_ENABLE) &&
-               s->rmpopt_ud_base_off) {
+    check_host(env, !s, GETPC());
+    ready = snp_enabled(env);
+    if (ready ? !(qatomic_read(&core->base) & RMPOPT_BASE_ENABLE) &&
+                s->rmpopt_ud_base_off : s->rmpopt_ud_snp_off) {
         rule_violation(env, pa);
         raise_exception_ra(env, EXCP06_ILLOP, GETPC());
     }
@@ -656,7 +667,6 @@ void helper_rmpopt(CPUX86State *env)
     }
 
     pa = QEMU_ALIGN_DOWN(pa, RMPOPT_REGION_SIZE);
-    ready = snp_enabled(env);
     if (ready && function == RMPOPT_VERIFY) {
         optimized = rmpopt_verify(env, core, pa);
     } else if (ready && function == RMPOPT_STATUS) {
