@@ -28,11 +28,13 @@ void tests_cpuid(void)
 	max = r[0];
 	ok(max >= 0x8000001f, "leaf 8000_001F exists");
 	cpuid(0x8000001f, 0, r);
-	is(r[0] & (BIT(1) | BIT(3) | BIT(10)), BIT(1) | BIT(3) | BIT(10), "SEV, SEV-ES, coherency");
+	is(r[0] & (BIT(0) | BIT(1) | BIT(3) | BIT(10)), BIT(0) | BIT(1) | BIT(3) | BIT(10),
+	   "SME, SEV, SEV-ES, coherency");
+	is(r[1] & 0xfff, 51 | 6 << 6, "C-bit 51, 6 address bits less");
 	is(has.snp, !none, "SEV-SNP as the machine was made");
 	is(has.rmpread, !none && !flag_on("no-rmpread"), "RMPREAD as the machine was made");
 	is(has.segmented, !none && !flag_on("no-segmented"), "segmented RMP as the machine was made");
-	is(r[0] & ~(BIT(1) | BIT(3) | BIT(4) | BIT(10) | BIT(21) | BIT(23)), 0,
+	is(r[0] & ~(BIT(0) | BIT(1) | BIT(3) | BIT(4) | BIT(10) | BIT(21) | BIT(23)), 0,
 	   "8000_001F EAX: nothing else");
 	is(r[1], 51 | 6 << 6 | 4 << 12, "8000_001F EBX: C-bit 51, reduction 6, 4 VMPLs");
 	ok(r[2] >= r[3] && r[2] < 1024, "8000_001F ECX: highest ASID %u", r[2]);

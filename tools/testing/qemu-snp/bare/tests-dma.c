@@ -60,7 +60,7 @@ static u64 *load_device(void)
 static void dma_write(u64 pa, bool arrives, const char *text)
 {
 	const u64 *sent = load_device();
-	u64 *to = phys(pa), old[SIZE / 8];
+	u64 *to = phys(pa & ~BIT(51)), old[SIZE / 8];
 
 	memcpy(old, to, SIZE);
 	edu_run(EDU_BUFFER, pa, SIZE, EDU_TO_RAM);
@@ -89,6 +89,8 @@ static void group(const char *name)
 	dma_write(PAGE, false, "an assigned page");
 	dma_blocked++;
 	dma_read(PAGE, "an assigned page");
+	dma_write(PAGE | BIT(51), false, "an assigned page with the C-bit");
+	dma_blocked++;
 	dma_write(PAGE + SZ_4K, true, "its neighbour");
 	free_4k(PAGE);
 	dma_write(PAGE, true, "the page freed");

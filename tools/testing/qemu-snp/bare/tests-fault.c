@@ -127,6 +127,24 @@ static void sizes(void)
 	allowed(p, "all free");
 }
 
+/* The C-bit selects the same memory, and is no part of the address for the RMP. */
+static void encrypted(void)
+{
+	u8 *plain = map_4k(0, PAGE, PTE_ALL), *c = map_4k(1, PAGE | BIT(51), PTE_ALL);
+	u64 v;
+
+	section("C-bit");
+	allowed(c, "a free page can be written");
+	try_store(plain, 0x5a5a5a5a, STORE_8);
+	try_load(c, &v);
+	is(v, 0x5a5a5a5a, "it is the same memory");
+	is(assign_4k(PAGE), RMP_OK, "assign it");
+	blocked(c, STORE_8, "write faults");
+	is(try_load(c, &v), NO_TRAP, "read is allowed");
+	is(free_4k(PAGE), RMP_OK, "free it");
+	allowed(c, "it can be written again");
+}
+
 static void large_entry(void)
 {
 	u8 *p = map_4k(0, PAGE, PTE_ALL), *large = map_2m(0, AREA, PTE_ALL);
@@ -333,6 +351,7 @@ static void rmp_memory(void)
 void tests_fault(void)
 {
 	sizes();
+	encrypted();
 	large_entry();
 	instructions();
 	other_cpus();

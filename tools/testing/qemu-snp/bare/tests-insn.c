@@ -52,6 +52,12 @@ void tests_insn_off(void)
 	run_on(cpu, run_off, &s);
 	is(off_vectors[0], VEC_UD, "RMPUPDATE is #UD");
 	is(off_vectors[1], VEC_UD, "PSMASH is #UD");
+	if (!snp_enabled()) {
+		struct outcome out;
+
+		is(snp_run(OP_RMPUPDATE, P, (u64)&s, USER, &out), VEC_UD, "RMPUPDATE is #UD at CPL 3, not #GP");
+		is(snp_run(OP_PSMASH, P, 0, USER, &out), VEC_UD, "PSMASH is #UD at CPL 3, not #GP");
+	}
 	if (has.rmpread && !snp_enabled()) {
 		struct rmp_state *r = new_page();
 		struct outcome out;

@@ -93,7 +93,7 @@ bool amd_snp_dma_check(hwaddr pa, bool is_write)
     if (!s || !qatomic_read(&s->enabled)) {
         return true;
     }
-    blocked = amd_snp_blocked(s, pa, RMP_PAGE_4K);
+    blocked = amd_snp_blocked(s, pa & ~AMD_C_BIT, RMP_PAGE_4K);
     if (is_write) {
         qatomic_inc(&s->dma_checked);
         if (blocked) {
@@ -415,10 +415,16 @@ static uint64_t chunk_address(AMDSNPHost *s, unsigned i)
     return s->sparse_start + i * s->sparse_stride;
 }
 
+/* With memory encryption some of them are not for addresses */
+static unsigned address_bits(void)
+{
+    return X86_CPU(first_cpu)->phys_bits - CPUID_8000_001F_EBX_REDUCED_BITS;
+}
+
 /* Within the address space, and not what AMD has reserved of it */
 static bool range_is_usable(hwaddr address, uint64_t size)
 {
-    uint64_t limit = 1ULL << X86_CPU(first_cpu)->phys_bits;
+    uint64_t limit = 1ULL << address_bits();
 
     return address < limit && limit - address >= size &&
            (address >= AMD_HT_END || AMD_HT_START >= address + size);
@@ -444,7 +450,7 @@ static bool range_is_free(hwaddr address, uint64_t size)
 
 static bool add_sparse_ram(AMDSNPHost *s, Error **errp)
 {
-    uint64_t limit = 1ULL << X86_CPU(first_cpu)->phys_bits;
+    uint64_t limit = 1ULL << address_bits();
     unsigned i;
 
     if (!s->sparse_chunks) {
@@ -468,7 +474,7 @@ static bool add_sparse_ram(AMDSNPHost *s, Error **errp)
         s->sparse_chunks > (limit - s->sparse_start) / s->sparse_stride + 1) {
         error_setg(errp, "%u sparse-chunks reach beyond the %u physical "
                    "address bits: take fewer or a smaller sparse-stride",
-                   s->sparse_chunks, X86_CPU(first_cpu)->phys_bits);
+                   s->sparse_chunks, address_bits());
         return false;
     }
     s->chunks = g_new0(MemoryRegion, s->sparse_chunks);
@@ -743,6 +749,16 @@ static void amd_snp_realize(DeviceState *dev, Error **errp)
                               RMPOPT_REGION_SIZE);
     s->verified = bitmap_new(s->regions);
     qemu_spin_init(&s->lock);
+
+    /*
+     * Nothing is encrypted, so memory is the same with the C-bit set. CPUs,
+     * IOMMU and devices all find it there.
+     */
+    if (X86_CPU(first_cpu)->phys_bits > CPUID_8000_001F_EBX_C_BIT) {
+        memory_region_init_alias(&s->c_bit, OBJECT(s), "c-bit",
+                                 get_system_memory(), 0, AMD_C_BIT);
+        memory_region_add_subregion(get_system_memory(), AMD_C_BIT, &s->c_bit);
+    }
 
     /* On no bus, so nothing else resets it */
     qemu_register_resettable(OBJECT(s));

@@ -132,6 +132,7 @@ struct AMDSNPHost {
     bool audit;
 
     /* Fixed once realized */
+    MemoryRegion c_bit;
     MemoryRegion rmp;
     MemoryRegion *chunks;
     uint8_t *rmp_host;
@@ -167,6 +168,12 @@ struct AMDSNPHost {
 
 /* The machine's RMP, or NULL. Set once, before vCPUs run. */
 extern AMDSNPHost *amd_snp;
+
+/*
+ * What the C-bit selects is the same memory here, and what it is in an address
+ * is no matter of the RMP.
+ */
+#define AMD_C_BIT               (1ULL << CPUID_8000_001F_EBX_C_BIT)
 
 /* Each returns NULL or false for an address that the RMP does not cover */
 uint64_t *amd_snp_entry(AMDSNPHost *s, hwaddr pa);

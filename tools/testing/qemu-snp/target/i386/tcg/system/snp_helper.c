@@ -273,6 +273,7 @@ bool x86_cpu_snp_write_allowed(CPUX86State *env, hwaddr pa, uint64_t mapping,
     AMDSNPHost *s = amd_snp;
     SnpCpu *snp = cpu->snp;
 
+    pa &= ~AMD_C_BIT;
     if (!amd_snp_entry(s, pa) && !amd_snp_is_rmp(s, pa, 1)) {
         return true;
     }
@@ -325,14 +326,15 @@ static void snp_audit_tlb(CPUState *cs, run_on_cpu_data data)
             CPUTLBEntryFull *full = i < n ? &desc->fulltlb[i] :
                                             &desc->vfulltlb[i - n];
 
+            hwaddr page = full->phys_addr & ~AMD_C_BIT;
             /* With nested paging lg_page_size is not the host's */
             uint64_t mapping = cpu_env(cs)->hflags2 & HF2_NPT_MASK ?
                                RMP_PAGE_4K : 1ULL << full->lg_page_size;
 
-            if (te->addr_write != -1 && full->phys_addr - pa < RMP_PAGE_2M &&
-                amd_snp_blocked(amd_snp, full->phys_addr, mapping)) {
+            if (te->addr_write != -1 && page - pa < RMP_PAGE_2M &&
+                amd_snp_blocked(amd_snp, page, mapping)) {
                 amd_snp_violation(SNP_VIOLATION_TLB, cs->cpu_index,
-                                  cpu_env(cs)->eip, full->phys_addr);
+                                  cpu_env(cs)->eip, page);
             }
         }
     }
