@@ -138,6 +138,7 @@ static bool snp_write_syscfg(CPUX86State *env, uint64_t val)
 static bool snp_write_rmpopt_base(CPUX86State *env, uint64_t val)
 {
     SnpCore *core = env_archcpu(env)->snp->core;
+    int i;
 
     if (!has_rmpopt(env) || (val & ~RMPOPT_BASE_MASK)) {
         return false;
@@ -154,7 +155,9 @@ static bool snp_write_rmpopt_base(CPUX86State *env, uint64_t val)
     qemu_spin_lock(&amd_snp->lock);
     seqlock_write_begin(&core->seq);
     qatomic_set(&core->base, val);
-    bitmap_zero(core->table, RMPOPT_REGIONS);
+    for (i = 0; i < BITS_TO_LONGS(RMPOPT_REGIONS); i++) {
+        qatomic_set(&core->table[i], 0);
+    }
     seqlock_write_end(&core->seq);
     qemu_spin_unlock(&amd_snp->lock);
     return true;
