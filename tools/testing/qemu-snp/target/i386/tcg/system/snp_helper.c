@@ -307,14 +307,21 @@ bool x86_cpu_snp_write_allowed(CPUX86State *env, hwaddr pa, uint64_t mapping,
 }
 
 /*
- * Searches the TLB of a vCPU for a page that may not be written any more, also
- * as part of a large page. It may be free again when we get here, so look.
+ * Searches the TLB of a vCPU for memory that may not be written any more: what
+ * has been assigned, and large pages around it. Whether it is free again by now
+ * has to be looked at, and nothing else can be judged here: for what somebody
+ * else is assigning the flush may still be on its way.
  */
 static void snp_audit_tlb(CPUState *cs, run_on_cpu_data data)
 {
-    hwaddr pa = QEMU_ALIGN_DOWN(data.target_ptr, RMP_PAGE_2M);
+    hwaddr pa = data.target_ptr & TARGET_PAGE_MASK;
+    uint64_t size = data.target_ptr & ~TARGET_PAGE_MASK ?
+                    RMP_PAGE_2M : RMP_PAGE_4K;
     int mode, i;
 
+    if (!amd_snp_blocked(amd_snp, pa, RMP_PAGE_4K)) {
+        return;
+    }
     for (mode = 0; mode < NB_MMU_MODES; mode++) {
         CPUTLBDescFast *fast = &cs->neg.tlb.f[mode];
         CPUTLBDesc *desc = &cs->neg.tlb.d[mode];
@@ -328,14 +335,14 @@ static void snp_audit_tlb(CPUState *cs, run_on_cpu_data data)
             CPUTLBEntry *te = i < n ? &fast->table[i] : &desc->vtable[i - n];
             CPUTLBEntryFull *full = i < n ? &desc->fulltlb[i] :
                                             &desc->vfulltlb[i - n];
-
             hwaddr page = full->phys_addr & ~AMD_C_BIT;
             /* With nested paging lg_page_size is not the host's */
-            uint64_t mapping = cpu_env(cs)->hflags2 & HF2_NPT_MASK ?
-                               RMP_PAGE_4K : 1ULL << full->lg_page_size;
+            bool large = !(cpu_env(cs)->hflags2 & HF2_NPT_MASK) &&
+                         1ULL << full->lg_page_size >= RMP_PAGE_2M;
 
-            if (te->addr_write != -1 && page - pa < RMP_PAGE_2M &&
-                amd_snp_blocked(amd_snp, page, mapping)) {
+            if (te->addr_write != -1 &&
+                (page - pa < size ||
+                 (large && page / RMP_PAGE_2M == pa / RMP_PAGE_2M))) {
                 amd_snp_violation(SNP_VIOLATION_TLB, cs->cpu_index,
                                   cpu_env(cs)->eip, page);
             }
@@ -344,14 +351,14 @@ static void snp_audit_tlb(CPUState *cs, run_on_cpu_data data)
 }
 
 /* No vCPU runs guest code with an older TLB once the instruction is complete */
-static void snp_flush_all(CPUX86State *env, hwaddr pa)
+static void snp_flush_all(CPUX86State *env, hwaddr pa, bool large)
 {
     CPUState *cs = env_cpu(env);
 
     tlb_flush_all_cpus_synced(cs);
     if (qatomic_read(&amd_snp->audit)) {
-        /* Behind the flush */
-        run_on_cpu_data data = RUN_ON_CPU_TARGET_PTR(pa);
+        /* Behind the flush. Bit 0 means 2 MB. */
+        run_on_cpu_data data = RUN_ON_CPU_TARGET_PTR(pa | large);
         CPUState *other;
 
         CPU_FOREACH(other) {
@@ -484,7 +491,7 @@ void helper_rmpupdate(CPUX86State *env)
     snp_count(&cpu->snp->stats.rmpupdate, 1);
     trace_amd_snp_rmpupdate(CPU(cpu)->cpu_index, pa, gpa, state, result);
     if (assigns) {
-        snp_flush_all(env, pa);
+        snp_flush_all(env, pa, extract64(state, RMP_STATE_PAGE_SIZE_SHIFT, 1));
     }
     set_result(env, result);
 }
