@@ -338,7 +338,7 @@ static void snp_audit_tlb(CPUState *cs, run_on_cpu_data data)
             hwaddr page = full->phys_addr & ~AMD_C_BIT;
             /* With nested paging lg_page_size is not the host's */
             bool large = !(cpu_env(cs)->hflags2 & HF2_NPT_MASK) &&
-                         1ULL << full->lg_page_size >= RMP_PAGE_2M;
+                         full->lg_page_size >= ctz64(RMP_PAGE_2M);
 
             if (te->addr_write != -1 &&
                 (page - pa < size ||
