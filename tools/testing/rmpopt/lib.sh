@@ -381,6 +381,23 @@ tag_base()
 		git -C "$1" commit-tree "$2" -m "$3")"
 }
 
+# What a test script counts; a line for each test.
+passed=0
+failed=0
+ok()
+{
+	passed=$((passed + 1))
+	say "ok - $1"
+}
+
+# not_ok TEXT [WHY]: WHY may be several lines.
+not_ok()
+{
+	failed=$((failed + 1))
+	say "not ok - $1"
+	[ -z "${2-}" ] || printf '    %s\n' "${2//$'\n'/$'\n'    }"
+}
+
 # result NAME PASSED FAILED: says it, and keeps it for total().
 result()
 {

@@ -209,18 +209,32 @@ trap_common:
 	addq	$16, %rsp
 	iretq
 
-/*
- * void snippet_call(struct regs *regs, void *code): loads all registers but RSP,
- * calls the code, stores all registers. A fault in the code continues at its RET.
- */
-	.globl snippet_call
-snippet_call:
+/* What a C function leaves as it finds it */
+	.macro save_callee
 	pushq	%rbx
 	pushq	%rbp
 	pushq	%r12
 	pushq	%r13
 	pushq	%r14
 	pushq	%r15
+	.endm
+	.macro return_callee
+	popq	%r15
+	popq	%r14
+	popq	%r13
+	popq	%r12
+	popq	%rbp
+	popq	%rbx
+	ret
+	.endm
+
+/*
+ * void snippet_call(struct regs *regs, void *code): loads all registers but RSP,
+ * calls the code, stores all registers. A fault in the code continues at its RET.
+ */
+	.globl snippet_call
+snippet_call:
+	save_callee
 	pushq	%rdi
 	pushq	R_RFLAGS(%rdi)
 	popfq
@@ -262,13 +276,7 @@ snippet_call:
 	popq	R_RDI(%rdi)
 	popq	R_RFLAGS(%rdi)
 	addq	$8, %rsp
-	popq	%r15
-	popq	%r14
-	popq	%r13
-	popq	%r12
-	popq	%rbp
-	popq	%rbx
-	ret
+	return_callee
 
 /*
  * void user_call(u64 a, u64 b, void *fn, u64 user_rsp, u64 *saved_rsp): runs
@@ -276,12 +284,7 @@ snippet_call:
  */
 	.globl user_call
 user_call:
-	pushq	%rbx
-	pushq	%rbp
-	pushq	%r12
-	pushq	%r13
-	pushq	%r14
-	pushq	%r15
+	save_callee
 	movq	%rsp, (%r8)
 	movq	$user_exit, -8(%rcx)
 	subq	$8, %rcx
@@ -295,13 +298,7 @@ user_exit:
 	int	$USER_VECTOR
 	.globl user_back
 user_back:
-	popq	%r15
-	popq	%r14
-	popq	%r13
-	popq	%r12
-	popq	%rbp
-	popq	%rbx
-	ret
+	return_callee
 
 /*
  * void compat_call(u32 rax, u32 rcx, void *code): the code runs in 32-bit
@@ -309,12 +306,7 @@ user_back:
  */
 	.globl compat_call
 compat_call:
-	pushq	%rbx
-	pushq	%rbp
-	pushq	%r12
-	pushq	%r13
-	pushq	%r14
-	pushq	%r15
+	save_callee
 	movl	%edi, %eax
 	movl	%esi, %ecx
 	pushq	$COMPAT_CS
@@ -322,13 +314,7 @@ compat_call:
 	lretq
 	.globl compat_back
 compat_back:
-	popq	%r15
-	popq	%r14
-	popq	%r13
-	popq	%r12
-	popq	%rbp
-	popq	%rbx
-	ret
+	return_callee
 
 	.data
 	.balign 16

@@ -106,16 +106,16 @@ bool amd_snp_dma_check(hwaddr pa, bool is_write)
 
 void amd_snp_clear_region(AMDSNPHost *s, hwaddr pa)
 {
-    uint64_t region = pa / RMPOPT_REGION_SIZE;
     SnpCore *core;
 
-    clear_bit(region, s->verified);
+    clear_bit(pa / RMPOPT_REGION_SIZE, s->verified);
     QTAILQ_FOREACH_RCU(core, &snp_cores, next) {
-        uint64_t index = region - core->base / RMPOPT_REGION_SIZE;
+        uint64_t index = snp_table_index(core->base, pa);
 
         if (index < RMPOPT_REGIONS && test_bit(index, core->table)) {
             clear_bit_atomic(index, core->table);
-            trace_amd_snp_core_clear(core->id, region * RMPOPT_REGION_SIZE);
+            trace_amd_snp_core_clear(core->id,
+                                     QEMU_ALIGN_DOWN(pa, RMPOPT_REGION_SIZE));
         }
     }
 }
@@ -204,13 +204,13 @@ static bool region_counts_agree(AMDSNPHost *s, uint64_t region)
     return true;
 }
 
-static unsigned region_optimized(uint64_t region)
+static unsigned region_optimized(hwaddr pa)
 {
     unsigned n = 0;
     SnpCore *core;
 
     QTAILQ_FOREACH_RCU(core, &snp_cores, next) {
-        uint64_t index = region - core->base / RMPOPT_REGION_SIZE;
+        uint64_t index = snp_table_index(core->base, pa);
 
         n += index < RMPOPT_REGIONS && test_bit(index, core->table);
     }
@@ -228,7 +228,7 @@ static uint64_t audit_regions(AMDSNPHost *s)
         qemu_spin_lock(&s->lock);
         /* Before it is enabled the RMP is just memory */
         if (s->enabled && amd_snp_entry(s, pa)) {
-            unsigned optimized = region_optimized(region);
+            unsigned optimized = region_optimized(pa);
 
             if (optimized && (amd_snp_region_assigned(s, region) ||
                 amd_snp_is_rmp(s, pa, RMPOPT_REGION_SIZE))) {
@@ -281,10 +281,9 @@ static void get_counter(Object *obj, Visitor *v, const char *name,
  * The lists below are output only: no list or struct exists in memory, which
  * visitors call a virtual walk.
  */
-static bool visit_u64(Visitor *v, const char *name, uint64_t value,
-                      Error **errp)
+static void visit_u64(Visitor *v, const char *name, uint64_t value)
 {
-    return visit_type_uint64(v, name, &value, errp);
+    visit_type_uint64(v, name, &value, &error_abort);
 }
 
 static void get_vcpus(Object *obj, Visitor *v, const char *name,
@@ -319,12 +318,12 @@ static void get_vcpus(Object *obj, Visitor *v, const char *name,
             continue;
         }
         visit_start_struct(v, NULL, NULL, 0, &error_abort);
-        visit_u64(v, "index", cs->cpu_index, &error_abort);
-        visit_u64(v, "core", snp->core->id, &error_abort);
+        visit_u64(v, "index", cs->cpu_index);
+        visit_u64(v, "core", snp->core->id);
         for (i = 0; i < ARRAY_SIZE(counters); i++) {
             uint64_t *value = (void *)&snp->stats + counters[i].offset;
 
-            visit_u64(v, counters[i].name, qatomic_read(value), &error_abort);
+            visit_u64(v, counters[i].name, qatomic_read(value));
         }
         visit_end_struct(v, NULL);
     }
@@ -351,13 +350,13 @@ static void get_cores(Object *obj, Visitor *v, const char *name,
         qemu_spin_unlock(&s->lock);
 
         visit_start_struct(v, NULL, NULL, 0, &error_abort);
-        visit_u64(v, "core", core->id, &error_abort);
-        visit_u64(v, "base", base, &error_abort);
+        visit_u64(v, "core", core->id);
+        visit_u64(v, "base", base);
         visit_start_list(v, "regions", NULL, 0, &error_abort);
         for (index = find_first_bit(table, RMPOPT_REGIONS);
              index < RMPOPT_REGIONS;
              index = find_next_bit(table, RMPOPT_REGIONS, index + 1)) {
-            visit_u64(v, NULL, index, &error_abort);
+            visit_u64(v, NULL, index);
         }
         visit_end_list(v, NULL);
         visit_end_struct(v, NULL);
@@ -382,16 +381,16 @@ static void get_regions(Object *obj, Visitor *v, const char *name,
         qemu_spin_lock(&s->lock);
         if (s->enabled) {
             assigned = amd_snp_region_assigned(s, region);
-            optimized = region_optimized(region);
+            optimized = region_optimized(pa);
         }
         qemu_spin_unlock(&s->lock);
         if (!assigned && !optimized) {
             continue;
         }
         visit_start_struct(v, NULL, NULL, 0, &error_abort);
-        visit_u64(v, "address", pa, &error_abort);
-        visit_u64(v, "assigned", assigned, &error_abort);
-        visit_u64(v, "optimized", optimized, &error_abort);
+        visit_u64(v, "address", pa);
+        visit_u64(v, "assigned", assigned);
+        visit_u64(v, "optimized", optimized);
         visit_end_struct(v, NULL);
     }
     visit_end_list(v, NULL);
@@ -399,7 +398,7 @@ static void get_regions(Object *obj, Visitor *v, const char *name,
 
 /* Places the RMP and the sparse RAM */
 
-static uint64_t ram_end(AMDSNPHost *s)
+static uint64_t ram_end(void)
 {
     X86MachineState *x86ms = X86_MACHINE(qdev_get_machine());
     uint64_t end = x86ms->below_4g_mem_size;
@@ -566,7 +565,7 @@ static bool place_rmp(AMDSNPHost *s, Error **errp)
 {
     X86MachineState *x86ms = X86_MACHINE(qdev_get_machine());
     MemoryRegionSection section;
-    uint64_t end = ram_end(s);
+    uint64_t end = ram_end();
 
     s->rmp_size = table_size(s);
     s->rmp_base = s->rmp_address;

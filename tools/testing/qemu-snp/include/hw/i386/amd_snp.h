@@ -97,6 +97,15 @@ typedef struct SnpCpu {
     SnpCpuStats stats;
 } SnpCpu;
 
+/*
+ * Which bit of a core's table stands for the region of @pa, given its
+ * RMPOPT_BASE; RMPOPT_REGIONS or more if none does.
+ */
+static inline uint64_t snp_table_index(uint64_t base, hwaddr pa)
+{
+    return pa / RMPOPT_REGION_SIZE - base / RMPOPT_REGION_SIZE;
+}
+
 static inline void snp_count(uint64_t *counter, uint64_t n)
 {
     qatomic_set(counter, *counter + n);

@@ -262,7 +262,7 @@ static bool snp_optimized(SnpCore *core, hwaddr pa)
 
         seq = seqlock_read_begin(&core->seq);
         base = qatomic_read(&core->base);
-        index = pa / RMPOPT_REGION_SIZE - base / RMPOPT_REGION_SIZE;
+        index = snp_table_index(base, pa);
         set = (base & RMPOPT_BASE_ENABLE) && index < RMPOPT_REGIONS &&
               (qatomic_read(&core->table[BIT_WORD(index)]) & BIT_MASK(index));
     } while (seqlock_read_retry(&core->seq, seq));
@@ -627,7 +627,7 @@ static bool rmpopt_verify(CPUX86State *env, SnpCore *core, hwaddr pa)
      */
     qemu_spin_lock(&s->lock);
     base = core->base;
-    index = region - base / RMPOPT_REGION_SIZE;
+    index = snp_table_index(base, pa);
     if (!(base & RMPOPT_BASE_ENABLE) || index >= RMPOPT_REGIONS ||
         region >= s->regions || !amd_snp_entry(s, pa)) {
         snp_count(&stats->rmpopt_failed, 1);
