@@ -45,6 +45,9 @@
 
 #define VIOLATIONS_REPORTED     64
 
+/* Somebody who wants the journal reads it before it has so many entries */
+#define JOURNAL_MAX             (1024 * 1024)
+
 AMDSNPHost *amd_snp;
 SnpCoreList snp_cores = QTAILQ_HEAD_INITIALIZER(snp_cores);
 
@@ -85,6 +88,48 @@ bool amd_snp_blocked(AMDSNPHost *s, hwaddr pa, uint64_t mapping)
     return snp_entry_count(entry);
 }
 
+/* What an entry counts for in the one of its 2 MB aligned page */
+static uint64_t entry_weight(uint64_t lo)
+{
+    if (lo & RMP_ASSIGNED) {
+        /* A 2 MB page is no 4 KB page */
+        return lo & RMP_PAGE_SIZE_2M ? 0 : 1ULL << RMP_COUNT_ASSIGNED_SHIFT;
+    }
+    return lo & RMP_IMMUTABLE ? 1ULL << RMP_COUNT_FIXED_SHIFT : 0;
+}
+
+static void add_to_counts(uint64_t *base, uint64_t n)
+{
+    if (n) {
+        qatomic_set(&base[1],
+                    cpu_to_le64(le64_to_cpu(qatomic_read(&base[1])) + n));
+    }
+}
+
+void amd_snp_set_entry(AMDSNPHost *s, hwaddr pa, uint64_t lo)
+{
+    uint64_t *entry = amd_snp_entry(s, pa);
+    uint64_t *base = amd_snp_entry(s, QEMU_ALIGN_DOWN(pa, RMP_PAGE_2M));
+    uint64_t old = snp_entry_lo(entry);
+
+    if ((lo & RMP_ASSIGNED) && !(old & RMP_ASSIGNED)) {
+        amd_snp_clear_region(s, pa);
+    }
+    /* A large mapping must not miss what is assigned: the count is first */
+    add_to_counts(base, entry_weight(lo));
+    qatomic_set(&entry[0], cpu_to_le64(lo));
+    add_to_counts(base, -entry_weight(old));
+}
+
+void amd_snp_clear_rmp(AMDSNPHost *s)
+{
+    unsigned i;
+
+    for (i = 0; i < s->segments; i++) {
+        memset(s->segment_host[i], 0, s->segment_pages[i] * RMP_ENTRY_SIZE);
+    }
+}
+
 bool amd_snp_dma_check(hwaddr pa, bool is_write)
 {
     AMDSNPHost *s = amd_snp;
@@ -113,11 +158,50 @@ void amd_snp_clear_region(AMDSNPHost *s, hwaddr pa)
         uint64_t index = snp_table_index(core->base, pa);
 
         if (index < RMPOPT_REGIONS && test_bit(index, core->table)) {
+            uint64_t region = QEMU_ALIGN_DOWN(pa, RMPOPT_REGION_SIZE);
+
             clear_bit_atomic(index, core->table);
-            trace_amd_snp_core_clear(core->id,
-                                     QEMU_ALIGN_DOWN(pa, RMPOPT_REGION_SIZE));
+            trace_amd_snp_core_clear(core->id, region);
+            amd_snp_journal("clear", -1, core->id, region, 0, 0);
         }
     }
+}
+
+void amd_snp_clear_tables(AMDSNPHost *s)
+{
+    SnpCore *core;
+
+    bitmap_zero(s->verified, s->regions);
+    QTAILQ_FOREACH_RCU(core, &snp_cores, next) {
+        int i;
+
+        for (i = 0; i < BITS_TO_LONGS(RMPOPT_REGIONS); i++) {
+            qatomic_set(&core->table[i], 0);
+        }
+    }
+    amd_snp_journal("clear-all", -1, -1, 0, 0, 0);
+}
+
+void amd_snp_journal(const char *what, int cpu, int core, uint64_t address,
+                     uint64_t value, uint64_t result)
+{
+    AMDSNPHost *s = amd_snp;
+    SnpEvent event = {
+        .what = what, .cpu = cpu, .core = core,
+        .address = address, .value = value, .result = result,
+    };
+
+    if (!s || !qatomic_read(&s->journal)) {
+        return;
+    }
+    qemu_spin_lock(&s->journal_lock);
+    event.at = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+    if (s->events->len < JOURNAL_MAX) {
+        g_array_append_val(s->events, event);
+    } else {
+        s->journal_lost++;
+    }
+    qemu_spin_unlock(&s->journal_lock);
 }
 
 SnpCore *amd_snp_get_core(uint32_t id)
@@ -161,20 +245,32 @@ void amd_snp_violation(SnpViolation kind, int cpu_index, uint64_t pc,
 
 /* The referee: derives everything from the entries in RMP memory */
 
-uint64_t amd_snp_region_assigned(AMDSNPHost *s, uint64_t region)
+static void region_pages(AMDSNPHost *s, uint64_t region, uint64_t *assigned,
+                         uint64_t *fixed)
 {
     uint64_t pa = region * RMPOPT_REGION_SIZE;
     uint64_t end = pa + RMPOPT_REGION_SIZE;
-    uint64_t assigned = 0;
 
+    *assigned = 0;
+    *fixed = 0;
     for (; pa < end; pa += RMP_PAGE_4K) {
         uint64_t *entry = amd_snp_entry(s, pa);
+        uint64_t lo;
 
         if (!entry) {
             break;
         }
-        assigned += snp_entry_lo(entry) & RMP_ASSIGNED;
+        lo = snp_entry_lo(entry);
+        *assigned += lo & RMP_ASSIGNED;
+        *fixed += !(lo & RMP_ASSIGNED) && (lo & RMP_IMMUTABLE);
     }
+}
+
+uint64_t amd_snp_region_assigned(AMDSNPHost *s, uint64_t region)
+{
+    uint64_t assigned, fixed;
+
+    region_pages(s, region, &assigned, &fixed);
     return assigned;
 }
 
@@ -186,18 +282,16 @@ static bool region_counts_agree(AMDSNPHost *s, uint64_t region)
 
     for (; pa < end; pa += RMP_PAGE_2M) {
         uint64_t *entry = amd_snp_entry(s, pa);
-        uint64_t assigned = 0;
+        uint64_t counts = 0;
         int i;
 
         if (!entry) {
             break;
         }
         for (i = 0; i < RMP_ENTRIES_2M; i++) {
-            uint64_t lo = snp_entry_lo(entry + 2 * i);
-
-            assigned += (lo & RMP_ASSIGNED) && !(lo & RMP_PAGE_SIZE_2M);
+            counts += entry_weight(snp_entry_lo(entry + 2 * i));
         }
-        if (assigned != snp_entry_count(entry)) {
+        if (counts != le64_to_cpu(entry[1])) {
             return false;
         }
     }
@@ -375,25 +469,92 @@ static void get_regions(Object *obj, Visitor *v, const char *name,
     }
     for (region = 0; region < s->regions; region++) {
         uint64_t pa = region * RMPOPT_REGION_SIZE;
-        uint64_t assigned = 0;
+        bool rmp = amd_snp_is_rmp(s, pa, RMPOPT_REGION_SIZE);
+        uint64_t assigned = 0, fixed = 0;
         unsigned optimized = 0;
 
         qemu_spin_lock(&s->lock);
         if (s->enabled) {
-            assigned = amd_snp_region_assigned(s, region);
+            region_pages(s, region, &assigned, &fixed);
             optimized = region_optimized(pa);
         }
         qemu_spin_unlock(&s->lock);
-        if (!assigned && !optimized) {
+        if (!assigned && !fixed && !optimized && !rmp) {
             continue;
         }
         visit_start_struct(v, NULL, NULL, 0, &error_abort);
         visit_u64(v, "address", pa);
         visit_u64(v, "assigned", assigned);
+        visit_u64(v, "fixed", fixed);
         visit_u64(v, "optimized", optimized);
+        visit_type_bool(v, "rmp", &rmp, &error_abort);
         visit_end_struct(v, NULL);
     }
     visit_end_list(v, NULL);
+}
+
+/* Reading takes the entries away */
+static void get_journal_entries(Object *obj, Visitor *v, const char *name,
+                                void *opaque, Error **errp)
+{
+    AMDSNPHost *s = AMD_SNP_HOST(obj);
+    GArray *events;
+    unsigned i;
+
+    qemu_spin_lock(&s->journal_lock);
+    events = g_steal_pointer(&s->events);
+    s->events = g_array_new(false, false, sizeof(SnpEvent));
+    qemu_spin_unlock(&s->journal_lock);
+
+    if (visit_start_list(v, name, NULL, 0, errp)) {
+        for (i = 0; i < events->len; i++) {
+            SnpEvent *event = &g_array_index(events, SnpEvent, i);
+            int64_t cpu = event->cpu, core = event->core;
+            char *what = (char *)event->what;
+
+            visit_start_struct(v, NULL, NULL, 0, &error_abort);
+            visit_type_int64(v, "at", &event->at, &error_abort);
+            visit_type_str(v, "what", &what, &error_abort);
+            visit_type_int64(v, "cpu", &cpu, &error_abort);
+            visit_type_int64(v, "core", &core, &error_abort);
+            visit_u64(v, "address", event->address);
+            visit_u64(v, "value", event->value);
+            visit_u64(v, "result", event->result);
+            visit_end_struct(v, NULL);
+        }
+        visit_end_list(v, NULL);
+    }
+    g_array_free(events, true);
+}
+
+static void get_held_rmpopt(Object *obj, Visitor *v, const char *name,
+                            void *opaque, Error **errp)
+{
+    uint64_t held = 0;
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        SnpCpu *snp = X86_CPU(cs)->snp;
+
+        held += snp && qatomic_read(&snp->held);
+    }
+    visit_type_uint64(v, name, &held, errp);
+}
+
+static void set_hold_rmpopt(Object *obj, Visitor *v, const char *name,
+                            void *opaque, Error **errp)
+{
+    uint64_t pa;
+
+    if (!visit_type_uint64(v, name, &pa, errp)) {
+        return;
+    }
+    if (pa % RMPOPT_REGION_SIZE && pa != UINT64_MAX) {
+        error_setg(errp, "%s takes the start of a 1 GB region, or 0x%" PRIx64
+                   " for none", name, UINT64_MAX);
+        return;
+    }
+    qatomic_set(&AMD_SNP_HOST(obj)->hold_rmpopt, pa);
 }
 
 /* Places the RMP and the sparse RAM */
@@ -809,6 +970,30 @@ static void set_audit(Object *obj, bool value, Error **errp)
     qatomic_set(&AMD_SNP_HOST(obj)->audit, value);
 }
 
+static bool get_journal(Object *obj, Error **errp)
+{
+    return AMD_SNP_HOST(obj)->journal;
+}
+
+static void set_journal(Object *obj, bool value, Error **errp)
+{
+    qatomic_set(&AMD_SNP_HOST(obj)->journal, value);
+}
+
+static void amd_snp_init(Object *obj)
+{
+    AMDSNPHost *s = AMD_SNP_HOST(obj);
+
+    s->hold_rmpopt = UINT64_MAX;
+    qemu_spin_init(&s->journal_lock);
+    s->events = g_array_new(false, false, sizeof(SnpEvent));
+}
+
+static void amd_snp_finalize(Object *obj)
+{
+    g_array_free(AMD_SNP_HOST(obj)->events, true);
+}
+
 static void amd_snp_class_init(ObjectClass *oc, void *data)
 {
     DeviceClass *dc = DEVICE_CLASS(oc);
@@ -827,6 +1012,7 @@ static void amd_snp_class_init(ObjectClass *oc, void *data)
           offsetof(AMDSNPHost, violations[SNP_VIOLATION_RULE]) },
         { "dma-checked", offsetof(AMDSNPHost, dma_checked) },
         { "dma-blocked", offsetof(AMDSNPHost, dma_blocked) },
+        { "journal-lost", offsetof(AMDSNPHost, journal_lost) },
     };
     int i;
 
@@ -842,6 +1028,18 @@ static void amd_snp_class_init(ObjectClass *oc, void *data)
     object_class_property_add_bool(oc, "audit", get_audit, set_audit);
     object_class_property_set_description(oc, "audit",
         "search all TLBs after each RMPUPDATE that assigns");
+    object_class_property_add_bool(oc, "journal", get_journal, set_journal);
+    object_class_property_set_description(oc, "journal",
+        "write RMPOPT, RMPOPT_BASE and the PSP's commands to journal-entries");
+    object_class_property_add(oc, "journal-entries", "list",
+                              get_journal_entries, NULL, NULL, NULL);
+    object_class_property_add(oc, "hold-rmpopt", "uint64", get_counter,
+                              set_hold_rmpopt, NULL,
+                              (void *)offsetof(AMDSNPHost, hold_rmpopt));
+    object_class_property_set_description(oc, "hold-rmpopt",
+        "region at which RMPOPT waits");
+    object_class_property_add(oc, "held-rmpopt", "uint64", get_held_rmpopt,
+                              NULL, NULL, NULL);
     object_class_property_add(oc, "audit-now", "uint64", get_audit_now,
                               NULL, NULL, NULL);
     object_class_property_set_description(oc, "audit-now",
@@ -889,6 +1087,8 @@ static const TypeInfo amd_snp_types[] = {
         .name = TYPE_AMD_SNP_HOST,
         .parent = TYPE_DEVICE,
         .instance_size = sizeof(AMDSNPHost),
+        .instance_init = amd_snp_init,
+        .instance_finalize = amd_snp_finalize,
         .class_init = amd_snp_class_init,
     },
     {

@@ -41,6 +41,10 @@ OBJECT_DECLARE_SIMPLE_TYPE(AMDSNPHost, AMD_SNP_HOST)
 #define RMP_PAGE_2M             (2 * MiB)
 #define RMP_ENTRIES_2M          (RMP_PAGE_2M / RMP_PAGE_4K)
 
+/* The second quadword of the entry of a 2 MB aligned page counts 4 KB pages */
+#define RMP_COUNT_ASSIGNED_SHIFT        0
+#define RMP_COUNT_FIXED_SHIFT           32
+
 /* RMP_CFG */
 #define RMP_CFG_SEGMENTED       (1ULL << 0)
 #define RMP_CFG_SHIFT_BIT       8
@@ -95,7 +99,27 @@ typedef struct SnpCpuStats {
 typedef struct SnpCpu {
     SnpCore *core;
     SnpCpuStats stats;
+    /* Waits at an RMPOPT, see hold-rmpopt. For the referee. */
+    bool held;
 } SnpCpu;
+
+/**
+ * SnpEvent: an entry of the referee's journal
+ * @at: virtual time in ns
+ * @what: kind of event
+ * @cpu: index of the vCPU, or -1
+ * @core: SnpCore.id, or -1
+ * @address, @value, @result: depend on the kind, see the README
+ */
+typedef struct SnpEvent {
+    int64_t at;
+    const char *what;
+    int cpu;
+    int core;
+    uint64_t address;
+    uint64_t value;
+    uint64_t result;
+} SnpEvent;
 
 /*
  * Which bit of a core's table stands for the region of @pa, given its
@@ -173,6 +197,15 @@ struct AMDSNPHost {
     uint64_t dma_blocked;
     uint64_t violations[SNP_VIOLATION__MAX];
     uint64_t reported;
+
+    /* RMPOPT of that region waits; UINT64_MAX for none */
+    uint64_t hold_rmpopt;
+
+    /* Nests inside of the RMP lock */
+    QemuSpin journal_lock;
+    bool journal;
+    GArray *events;
+    uint64_t journal_lost;
 };
 
 /* The machine's RMP, or NULL. Set once, before vCPUs run. */
@@ -202,8 +235,29 @@ static inline uint64_t snp_entry_lo(const uint64_t *entry)
 /* In the entry of a 2 MB aligned page: number of assigned 4 KB entries */
 static inline uint64_t snp_entry_count(const uint64_t *entry)
 {
-    return le64_to_cpu(qatomic_read(&entry[1]));
+    return (uint32_t)le64_to_cpu(qatomic_read(&entry[1]));
 }
+
+/* ... and whether nothing there is assigned or fixed */
+static inline bool snp_entry_clean(const uint64_t *entry)
+{
+    return !qatomic_read(&entry[1]) &&
+           !(snp_entry_lo(entry) & (RMP_ASSIGNED | RMP_IMMUTABLE));
+}
+
+/**
+ * amd_snp_set_entry: Change an RMP entry, and what is derived from it
+ * @s: the RMP; its lock is held
+ * @pa: the page, which the RMP covers
+ * @lo: the first quadword
+ *
+ * Takes the optimization of the region from all cores when the page becomes
+ * assigned. TLBs have to be flushed then, once the lock has been released.
+ */
+void amd_snp_set_entry(AMDSNPHost *s, hwaddr pa, uint64_t lo);
+
+/* All of the RMP becomes 0. Its lock is held. */
+void amd_snp_clear_rmp(AMDSNPHost *s);
 
 /**
  * amd_snp_blocked: Whether the RMP forbids the host to write
@@ -230,6 +284,9 @@ bool amd_snp_dma_check(hwaddr pa, bool is_write);
  */
 void amd_snp_clear_region(AMDSNPHost *s, hwaddr pa);
 
+/* The same for all regions. RMPOPT_BASE stays as it is. The lock is held. */
+void amd_snp_clear_tables(AMDSNPHost *s);
+
 /* The core of the vCPU with that APIC id, made when it is the first of it */
 SnpCore *amd_snp_get_core(uint32_t id);
 
@@ -242,6 +299,10 @@ SnpCore *amd_snp_get_core(uint32_t id);
  */
 void amd_snp_violation(SnpViolation kind, int cpu_index, uint64_t pc,
                        hwaddr pa);
+
+/* Write an event, see SnpEvent, to the journal if there is one */
+void amd_snp_journal(const char *what, int cpu, int core, uint64_t address,
+                     uint64_t value, uint64_t result);
 
 /* SRAT entries of the sparse RAM; from the ACPI table builder */
 void amd_snp_build_srat(GArray *table_data, unsigned nodes);

@@ -127,6 +127,7 @@ static bool snp_write_syscfg(CPUX86State *env, uint64_t val)
             return false;
         }
         qatomic_set(&amd_snp->enabled, true);
+        amd_snp_journal("snp-en", env_cpu(env)->cpu_index, -1, 0, 1, 0);
         /* Nothing in the TLB has been checked so far */
         tlb_flush(env_cpu(env));
     }
@@ -160,6 +161,7 @@ static bool snp_write_rmpopt_base(CPUX86State *env, uint64_t val)
     }
     seqlock_write_end(&core->seq);
     qemu_spin_unlock(&amd_snp->lock);
+    amd_snp_journal("base", env_cpu(env)->cpu_index, core->id, 0, val, 0);
     return true;
 }
 
@@ -401,16 +403,6 @@ static void check_host(CPUX86State *env, bool needs_snp, uintptr_t ra)
     }
 }
 
-static void store_entry(uint64_t *entry, uint64_t lo)
-{
-    qatomic_set(&entry[0], cpu_to_le64(lo));
-}
-
-static void add_to_count(uint64_t *entry, int64_t n)
-{
-    qatomic_set(&entry[1], cpu_to_le64(snp_entry_count(entry) + n));
-}
-
 /* The lock is held. *@assigns: some page has become assigned. */
 static uint32_t rmpupdate(AMDSNPHost *s, hwaddr pa, uint64_t gpa,
                           uint64_t state, bool *assigns)
@@ -421,7 +413,7 @@ static uint32_t rmpupdate(AMDSNPHost *s, hwaddr pa, uint64_t gpa,
     uint32_t asid = state >> RMP_STATE_ASID_SHIFT;
     uint64_t size = page_size ? RMP_PAGE_2M : RMP_PAGE_4K;
     uint64_t *base, *entry, lo, old;
-    int i, n;
+    hwaddr end = pa + size;
 
     *assigns = false;
     if (page_size > 1 || assigned > 1 || immutable > 1 ||
@@ -437,36 +429,25 @@ static uint32_t rmpupdate(AMDSNPHost *s, hwaddr pa, uint64_t gpa,
         return RMP_FAIL_INPUT;
     }
 
-    n = page_size ? RMP_ENTRIES_2M : 1;
-    for (i = 0; i < n; i++) {
-        if (snp_entry_lo(entry + 2 * i) & RMP_IMMUTABLE) {
+    old = snp_entry_lo(entry);
+    for (; entry < amd_snp_entry(s, pa) + 2 * (size / RMP_PAGE_4K); entry += 2) {
+        if (snp_entry_lo(entry) & RMP_IMMUTABLE) {
             return RMP_FAIL_PERMISSION;
         }
     }
-    old = snp_entry_lo(entry);
     if (page_size ? snp_entry_count(base) : old & RMP_PAGE_SIZE_2M) {
         return RMP_FAIL_OVERLAP;
     }
 
     *assigns = assigned && !(old & RMP_ASSIGNED);
-    if (*assigns) {
-        amd_snp_clear_region(s, pa);
-        /* The count first: a large mapping must not miss what is assigned */
-        if (!page_size) {
-            add_to_count(base, 1);
-        }
-    }
     lo = !assigned ? 0 : RMP_ASSIGNED | gpa |
          (page_size ? RMP_PAGE_SIZE_2M : 0) | (immutable ? RMP_IMMUTABLE : 0) |
          (uint64_t)asid << RMP_ASID_SHIFT;
-    for (i = 0; i < n; i++) {
-        store_entry(entry + 2 * i, lo);
+    for (; pa < end; pa += RMP_PAGE_4K) {
+        amd_snp_set_entry(s, pa, lo);
         if (assigned) {
             lo = deposit64(lo, 12, 39, extract64(lo, 12, 39) + 1);
         }
-    }
-    if (!page_size && !assigned && (old & RMP_ASSIGNED)) {
-        add_to_count(base, -1);
     }
     return RMP_SUCCESS;
 }
@@ -500,8 +481,8 @@ void helper_rmpupdate(CPUX86State *env)
 static uint32_t psmash(AMDSNPHost *s, hwaddr pa)
 {
     uint64_t *entry = amd_snp_entry(s, pa);
+    hwaddr end = pa + RMP_PAGE_2M;
     uint64_t lo;
-    int i;
 
     if (pa % RMP_PAGE_2M || !entry) {
         return RMP_FAIL_INPUT;
@@ -513,10 +494,9 @@ static uint32_t psmash(AMDSNPHost *s, hwaddr pa)
     if (lo & RMP_IMMUTABLE) {
         return RMP_FAIL_PERMISSION;
     }
-    add_to_count(entry, RMP_ENTRIES_2M);
-    for (i = 0; i < RMP_ENTRIES_2M; i++) {
-        store_entry(entry + 2 * i,
-                    snp_entry_lo(entry + 2 * i) & ~RMP_PAGE_SIZE_2M);
+    for (; pa < end; pa += RMP_PAGE_4K) {
+        entry = amd_snp_entry(s, pa);
+        amd_snp_set_entry(s, pa, snp_entry_lo(entry) & ~RMP_PAGE_SIZE_2M);
     }
     return RMP_SUCCESS;
 }
@@ -597,9 +577,7 @@ static bool rmpopt_scan(AMDSNPHost *s, SnpCpuStats *stats, hwaddr pa)
             clean = false;
         } else {
             reads++;
-            /* Immutable but not assigned is what firmware has fixed */
-            clean = !(snp_entry_lo(entry) & (RMP_ASSIGNED | RMP_IMMUTABLE)) &&
-                    !snp_entry_count(entry);
+            clean = snp_entry_clean(entry);
         }
         if (!clean) {
             qatomic_set(&stats->rmpopt_failed_at, pa);
@@ -655,6 +633,21 @@ static bool rmpopt_verify(CPUX86State *env, SnpCore *core, hwaddr pa)
     return clean;
 }
 
+/* Executes the instruction again and again. Others go on, safe work too. */
+static void wait_while_held(CPUX86State *env, hwaddr pa, uintptr_t ra)
+{
+    CPUState *cs = env_cpu(env);
+    SnpCpu *snp = env_archcpu(env)->snp;
+    bool held = qatomic_read(&amd_snp->hold_rmpopt) == pa;
+
+    qatomic_set(&snp->held, held);
+    if (held) {
+        sched_yield();
+        cs->exception_index = EXCP_INTERRUPT;
+        cpu_loop_exit_restore(cs, ra);
+    }
+}
+
 void helper_rmpopt(CPUX86State *env)
 {
     X86CPU *cpu = env_archcpu(env);
@@ -663,6 +656,7 @@ void helper_rmpopt(CPUX86State *env)
     uint64_t function = env->regs[R_ECX];
     AMDSNPHost *s = amd_snp;
     bool optimized = false;
+    uint64_t uncached = cpu->snp->stats.rmpopt_uncached;
     bool ready;
 
     check_host(env, !s, GETPC());
@@ -680,11 +674,14 @@ void helper_rmpopt(CPUX86State *env)
 
     pa = QEMU_ALIGN_DOWN(pa, RMPOPT_REGION_SIZE);
     if (ready && function == RMPOPT_VERIFY) {
+        wait_while_held(env, pa, GETPC());
         optimized = rmpopt_verify(env, core, pa);
     } else if (ready && function == RMPOPT_STATUS) {
         optimized = snp_optimized(core, pa);
         snp_count(&cpu->snp->stats.rmpopt_status, 1);
     }
     trace_amd_snp_rmpopt(CPU(cpu)->cpu_index, pa, function, optimized);
+    amd_snp_journal("rmpopt", CPU(cpu)->cpu_index, core->id, pa, function,
+                    optimized + (cpu->snp->stats.rmpopt_uncached - uncached));
     set_carry(env, optimized);
 }

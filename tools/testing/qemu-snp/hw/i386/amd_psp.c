@@ -1,0 +1,1035 @@
+/*
+ * AMD Platform Security Processor (PSP): PCI device and legacy SEV commands
+ *
+ * The mailbox is that of the devices which Linux calls pspv4. A command is
+ * executed while all vCPUs are stopped, as some of them change what vCPUs rely
+ * on, and completes from the main loop.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bswap.h"
+#include "qemu/cutils.h"
+#include "qemu/log.h"
+#include "qemu/main-loop.h"
+#include "qapi/error.h"
+#include "qapi/visitor.h"
+#include "crypto/hash.h"
+#include "exec/address-spaces.h"
+#include "hw/boards.h"
+#include "hw/i386/amd_psp.h"
+#include "hw/pci/msix.h"
+#include "hw/qdev-properties.h"
+#include "migration/vmstate.h"
+#include "cpu.h"
+#include "trace.h"
+
+/* BAR 2 and its registers */
+#define PSP_BAR                 2
+#define PSP_BAR_SIZE            (128 * KiB)
+#define PSP_MSIX_BAR            5
+#define PSP_MSIX_VECTORS        2
+
+#define PSP_INTEN               0x10690
+#define PSP_INTSTS              0x10694
+#define   INTSTS_SEV            (1U << 1)
+#define PSP_CMDRESP             0x10980
+#define   CMDRESP_IOC           (1U << 0)
+#define   CMDRESP_COMMAND_SHIFT 16
+#define   CMDRESP_COMMAND_BITS  11
+#define   CMDRESP_RESPONSE      (1U << 31)
+#define PSP_CMDBUF_LO           0x109e0
+#define PSP_CMDBUF_HI           0x109e4
+#define PSP_BOOTLOADER          0x109ec
+#define PSP_CAPABILITY          0x109fc
+#define   CAPABILITY_SEV        (1U << 0)
+
+#define INIT_FLAGS_ES           (1U << 0)
+#define TMR_SIZE_MIN            MiB
+#define NV_SIZE                 (32 * KiB)
+#define NV_MAGIC                "AMDPSPNV"
+
+#define CERT_SIZE               2084
+#define CERT_CHAIN_SIZE         (3 * CERT_SIZE)
+#define ID_SIZE                 64
+#define ID_SOCKETS_MAX          2
+
+bool psp_is_ram(uint64_t pa, uint64_t size, bool is_write)
+{
+    pa &= ~AMD_C_BIT;
+    RCU_READ_LOCK_GUARD();
+    while (size) {
+        hwaddr xlat, len = size;
+        MemoryRegion *mr = address_space_translate(&address_space_memory, pa,
+                                                   &xlat, &len, is_write,
+                                                   MEMTXATTRS_UNSPECIFIED);
+
+        if (!memory_region_is_ram(mr) || (is_write && mr->readonly)) {
+            return false;
+        }
+        pa += len;
+        size -= len;
+    }
+    return true;
+}
+
+bool psp_read(uint64_t pa, void *buf, uint64_t size)
+{
+    return psp_is_ram(pa, size, false) &&
+           address_space_read(&address_space_memory, pa & ~AMD_C_BIT,
+                              MEMTXATTRS_UNSPECIFIED, buf, size) == MEMTX_OK;
+}
+
+bool psp_write(uint64_t pa, const void *buf, uint64_t size)
+{
+    return psp_is_ram(pa, size, true) &&
+           address_space_write(&address_space_memory, pa & ~AMD_C_BIT,
+                               MEMTXATTRS_UNSPECIFIED, buf, size) == MEMTX_OK;
+}
+
+PSPPageState psp_page_state(uint64_t pa)
+{
+    uint64_t *entry = amd_snp_entry(amd_snp, pa & ~AMD_C_BIT);
+    uint64_t lo;
+
+    if (!entry) {
+        return PSP_PAGE_DEFAULT;
+    }
+    lo = snp_entry_lo(entry);
+    if (!(lo & RMP_ASSIGNED)) {
+        return lo & RMP_IMMUTABLE ? PSP_PAGE_HV_FIXED : PSP_PAGE_HYPERVISOR;
+    }
+    if (lo & RMP_ASID_MASK) {
+        return lo & RMP_IMMUTABLE ? PSP_PAGE_PRE_GUEST :
+               lo & RMP_VALIDATED ? PSP_PAGE_GUEST_VALID :
+                                    PSP_PAGE_GUEST_INVALID;
+    }
+    return !(lo & RMP_IMMUTABLE) ? PSP_PAGE_RECLAIM :
+           lo & RMP_VMSA ? PSP_PAGE_CONTEXT : PSP_PAGE_FIRMWARE;
+}
+
+bool psp_range_is(uint64_t pa, uint64_t size, PSPPageState state)
+{
+    uint64_t page = QEMU_ALIGN_DOWN(pa, RMP_PAGE_4K);
+
+    for (; page < pa + size; page += RMP_PAGE_4K) {
+        if (psp_page_state(page) != state) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool in_range(const PSPRange *range, uint64_t pa)
+{
+    return pa - range->start < range->size;
+}
+
+bool psp_page_in_use(AMDPSP *s, uint64_t pa)
+{
+    int i;
+
+    pa = QEMU_ALIGN_DOWN(pa & ~AMD_C_BIT, RMP_PAGE_4K);
+    for (i = 0; i < PSP_IOMMU_RANGES; i++) {
+        if (in_range(&s->iommu[i], pa)) {
+            return true;
+        }
+    }
+    return amd_snp_is_rmp(amd_snp, pa, RMP_PAGE_4K) ||
+           (s->legacy == PSP_INIT &&
+            (in_range(&s->tmr, pa) || in_range(&s->nv, pa)));
+}
+
+uint32_t psp_check_output(AMDPSP *s, uint64_t pa, uint64_t size)
+{
+    if (!psp_is_ram(pa, size, true)) {
+        return PSP_INVALID_ADDRESS;
+    }
+    if (s->snp == PSP_UNINIT) {
+        return PSP_SUCCESS;
+    }
+    if (psp_page_in_use(s, pa) ||
+        !psp_range_is(pa & ~AMD_C_BIT, size, PSP_PAGE_FIRMWARE)) {
+        return PSP_INVALID_PAGE_STATE;
+    }
+    return PSP_SUCCESS;
+}
+
+void psp_hash384(const void *data, size_t size, uint8_t digest[PSP_DIGEST_SIZE])
+{
+    size_t len = PSP_DIGEST_SIZE;
+
+    qcrypto_hash_bytes(QCRYPTO_HASH_ALGO_SHA384, data, size, &digest, &len,
+                       &error_abort);
+}
+
+static void free_guest(gpointer guest)
+{
+    g_free(guest);
+}
+
+static gboolean release_context(gpointer key, gpointer value, gpointer opaque)
+{
+    PSPGuest *guest = value;
+
+    qemu_spin_lock(&amd_snp->lock);
+    amd_snp_set_entry(amd_snp, guest->context, RMP_ASSIGNED | RMP_IMMUTABLE);
+    qemu_spin_unlock(&amd_snp->lock);
+    return true;
+}
+
+void psp_drop_guests(AMDPSP *s)
+{
+    g_hash_table_foreach_remove(s->guests, release_context, NULL);
+}
+
+/*
+ * Keys and ids: nothing but numbers that look like it, always the same for the
+ * same machine and history.
+ */
+static void derive(AMDPSP *s, uint8_t *out, size_t size, const char *what,
+                   uint32_t serial)
+{
+    uint8_t digest[PSP_DIGEST_SIZE];
+    size_t n, i;
+
+    for (i = 0; size; i++, out += n, size -= n) {
+        g_autofree char *seed = g_strdup_printf("%s %u %zu", what, serial, i);
+
+        psp_hash384(seed, strlen(seed), digest);
+        n = MIN(size, sizeof(digest));
+        memcpy(out, digest, n);
+    }
+}
+
+static uint32_t save_identity(AMDPSP *s)
+{
+    uint8_t header[16] = NV_MAGIC;
+
+    if (s->nv.size) {
+        stl_le_p(header + 8, s->identity.serial);
+        header[12] = s->identity.owned;
+        psp_write(s->nv.start, header, sizeof(header));
+    }
+    return PSP_SUCCESS;
+}
+
+static uint32_t load_identity(AMDPSP *s, uint64_t pa)
+{
+    g_autofree uint8_t *nv = g_malloc(NV_SIZE);
+    bool valid = true;
+
+    psp_read(pa, nv, NV_SIZE);
+    if (!memcmp(nv, NV_MAGIC, 8) && buffer_is_zero(nv + 13, NV_SIZE - 13)) {
+        s->identity.serial = ldl_le_p(nv + 8);
+        s->identity.owned = nv[12];
+        return PSP_SUCCESS;
+    }
+    if (!buffer_is_zero(nv, NV_SIZE)) {
+        unsigned i;
+
+        for (i = 0; i < NV_SIZE && nv[i] == 0xff; i++) {
+        }
+        valid = i == NV_SIZE;
+    }
+    /* What is found there the next time is good */
+    memset(nv, 0, NV_SIZE);
+    psp_write(pa, nv, NV_SIZE);
+    return valid ? PSP_SUCCESS : PSP_SECURE_DATA_INVALID;
+}
+
+static uint32_t check_area(AMDPSP *s, uint64_t pa, uint64_t size)
+{
+    if (pa % MIN(size, RMP_PAGE_2M) || !psp_is_ram(pa, size, true)) {
+        return PSP_INVALID_ADDRESS;
+    }
+    if (s->snp == PSP_INIT && (psp_page_in_use(s, pa) ||
+                               !psp_range_is(pa, size, PSP_PAGE_FIRMWARE))) {
+        return PSP_INVALID_PAGE_STATE;
+    }
+    return PSP_SUCCESS;
+}
+
+static uint32_t init(AMDPSP *s, uint32_t flags, PSPRange tmr, PSPRange nv)
+{
+    uint32_t ret;
+
+    tmr.start &= ~AMD_C_BIT;
+    nv.start &= ~AMD_C_BIT;
+    if (flags & ~INIT_FLAGS_ES) {
+        return PSP_INVALID_PARAM;
+    }
+    if (tmr.size) {
+        if (tmr.size < TMR_SIZE_MIN) {
+            return PSP_INVALID_LEN;
+        }
+        ret = check_area(s, tmr.start, tmr.size);
+        if (ret != PSP_SUCCESS) {
+            return ret;
+        }
+    }
+    if (nv.size) {
+        ret = check_area(s, nv.start, nv.size);
+        if (ret == PSP_SUCCESS) {
+            ret = load_identity(s, nv.start);
+        }
+        if (ret != PSP_SUCCESS) {
+            return ret;
+        }
+    }
+    s->tmr = tmr;
+    s->nv = nv;
+    s->legacy = PSP_INIT;
+    return save_identity(s);
+}
+
+static uint32_t sev_init(AMDPSP *s, uint8_t *buf, uint64_t pa)
+{
+    PSPRange tmr = { ldq_le_p(buf + 8), ldl_le_p(buf + 16) };
+
+    return init(s, ldl_le_p(buf), tmr, (PSPRange) { 0 });
+}
+
+static uint32_t sev_init_ex(AMDPSP *s, uint8_t *buf, uint64_t pa)
+{
+    PSPRange tmr = { ldq_le_p(buf + 8), ldl_le_p(buf + 16) };
+    PSPRange nv = { ldq_le_p(buf + 24), ldl_le_p(buf + 32) };
+
+    if (ldl_le_p(buf) != 36 || nv.size != NV_SIZE) {
+        return PSP_INVALID_LEN;
+    }
+    return init(s, ldl_le_p(buf + 4), tmr, nv);
+}
+
+static uint32_t sev_shutdown(AMDPSP *s, uint8_t *buf, uint64_t pa)
+{
+    s->legacy = PSP_UNINIT;
+    return PSP_SUCCESS;
+}
+
+static uint32_t sev_factory_reset(AMDPSP *s, uint8_t *buf, uint64_t pa)
+{
+    s->identity.owned = false;
+    s->identity.serial++;
+    return save_identity(s);
+}
+
+static uint32_t sev_platform_status(AMDPSP *s, uint8_t *buf, uint64_t pa)
+{
+    uint8_t status[12] = { 0 };
+    uint32_t ret = psp_check_output(s, pa, sizeof(status));
+
+    if (ret == PSP_SUCCESS) {
+        status[0] = s->api_major;
+        status[1] = s->api_minor;
+        status[2] = s->legacy;
+        stl_le_p(status + 3, s->identity.owned | (s->tmr.size ? 0x100 : 0));
+        status[7] = s->build;
+        psp_write(pa, status, sizeof(status));
+    }
+    return ret;
+}
+
+static uint32_t sev_new_key(AMDPSP *s, uint8_t *buf, uint64_t pa)
+{
+    s->identity.serial++;
+    return save_identity(s);
+}
+
+/* The format of the SEV API; its two signatures are left empty */
+static void make_cert(AMDPSP *s, uint8_t *cert, const char *name,
+                      uint32_t usage, uint32_t algorithm)
+{
+    memset(cert, 0, CERT_SIZE);
+    stl_le_p(cert, 1);
+    cert[4] = s->api_major;
+    cert[5] = s->api_minor;
+    stl_le_p(cert + 8, usage);
+    stl_le_p(cert + 12, algorithm);
+    /* Curve P-384, then 72 bytes for each coordinate */
+    stl_le_p(cert + 16, 2);
+    derive(s, cert + 20, 48, name, s->identity.serial);
+    derive(s, cert + 20 + 72, 48, name, ~s->identity.serial);
+    /* No signature: usage "invalid" */
+    stl_le_p(cert + 1044, 0x1000);
+    stl_le_p(cert + 1564, 0x1000);
+}
+
+#define make_oca(s, cert) make_cert(s, cert, "OCA", 0x1001, 2)
+#define make_pek(s, cert) make_cert(s, cert, "PEK", 0x1002, 2)
+#define make_pdh(s, cert) make_cert(s, cert, "PDH", 0x1003, 3)
+#define make_cek(s, cert) make_cert(s, cert, "CEK", 0x1004, 2)
+
+/* An output with its length at @len of the command buffer, which is at @pa */
+static uint32_t check_length(uint8_t *buf, uint64_t pa, unsigned len,
+                             uint32_t needed)
+{
+    uint32_t given = ldl_le_p(buf + len);
+
+    stl_le_p(buf + len, needed);
+    psp_write(pa + len, buf + len, 4);
+    return given < needed ? PSP_INVALID_LEN : PSP_SUCCESS;
+}
+
+static uint32_t sev_pek_csr(AMDPSP *s, uint8_t *buf, uint64_t pa)
+{
+    uint8_t cert[CERT_SIZE];
+    uint32_t ret = check_length(buf, pa, 8, CERT_SIZE);
+
+    if (ret == PSP_SUCCESS) {
+        ret = psp_check_output(s, ldq_le_p(buf), CERT_SIZE);
+    }
+    if (ret == PSP_SUCCESS) {
+        make_pek(s, cert);
+        psp_write(ldq_le_p(buf), cert, CERT_SIZE);
+    }
+    return ret;
+}
+
+static uint32_t sev_pek_cert_import(AMDPSP *s, uint8_t *buf, uint64_t pa)
+{
+    uint8_t pek[4], oca[4];
+
+    if (ldl_le_p(buf + 8) != CERT_SIZE || ldl_le_p(buf + 24) != CERT_SIZE) {
+        return PSP_INVALID_LEN;
+    }
+    if (ldl_le_p(buf + 12)) {
+        return PSP_INVALID_PARAM;
+    }
+    if (!psp_is_ram(ldq_le_p(buf), CERT_SIZE, false) ||
+        !psp_is_ram(ldq_le_p(buf + 16), CERT_SIZE, false)) {
+        return PSP_INVALID_ADDRESS;
+    }
+    if (s->identity.owned) {
+        return PSP_ALREADY_OWNED;
+    }
+    psp_read(ldq_le_p(buf), pek, sizeof(pek));
+    psp_read(ldq_le_p(buf + 16), oca, sizeof(oca));
+    if (ldl_le_p(pek) != 1 || ldl_le_p(oca) != 1) {
+        return PSP_INVALID_CERTIFICATE;
+    }
+    s->identity.owned = true;
+    return save_identity(s);
+}
+
+static uint32_t sev_pdh_cert_export(AMDPSP *s, uint8_t *buf, uint64_t pa)
+{
+    g_autofree uint8_t *chain = g_malloc(CERT_CHAIN_SIZE);
+    uint32_t pdh_ret = check_length(buf, pa, 8, CERT_SIZE);
+    uint32_t ret = check_length(buf, pa, 24, CERT_CHAIN_SIZE);
+
+    ret = pdh_ret ?: ret;
+    if (ret == PSP_SUCCESS) {
+        ret = psp_check_output(s, ldq_le_p(buf), CERT_SIZE);
+    }
+    if (ret == PSP_SUCCESS) {
+        ret = psp_check_output(s, ldq_le_p(buf + 16), CERT_CHAIN_SIZE);
+    }
+    if (ret == PSP_SUCCESS) {
+        make_pdh(s, chain);
+        psp_write(ldq_le_p(buf), chain, CERT_SIZE);
+        make_pek(s, chain);
+        make_oca(s, chain + CERT_SIZE);
+        make_cek(s, chain + 2 * CERT_SIZE);
+        psp_write(ldq_le_p(buf + 16), chain, CERT_CHAIN_SIZE);
+    }
+    return ret;
+}
+
+static uint32_t sev_df_flush(AMDPSP *s, uint8_t *buf, uint64_t pa)
+{
+    return PSP_SUCCESS;
+}
+
+/* There is no firmware that it could be replaced with */
+static uint32_t sev_download_firmware(AMDPSP *s, uint8_t *buf, uint64_t pa)
+{
+    return PSP_BAD_SIGNATURE;
+}
+
+static uint32_t sev_get_id(AMDPSP *s, uint8_t *buf, uint64_t pa)
+{
+    unsigned sockets = MIN(MACHINE(qdev_get_machine())->smp.sockets,
+                           ID_SOCKETS_MAX);
+    uint8_t id[ID_SIZE * ID_SOCKETS_MAX];
+    uint32_t ret = check_length(buf, pa, 8, sockets * ID_SIZE);
+
+    if (ret == PSP_SUCCESS) {
+        ret = psp_check_output(s, ldq_le_p(buf), sockets * ID_SIZE);
+    }
+    if (ret == PSP_SUCCESS) {
+        derive(s, id, sizeof(id), "chip", 0);
+        psp_write(ldq_le_p(buf), id, sockets * ID_SIZE);
+    }
+    return ret;
+}
+
+static const PSPCommand sev_commands[PSP_SNP_COMMANDS] = {
+    [0x01] = { "INIT", sev_init, 20, PSP_NEEDS_LEGACY_UNINIT },
+    [0x02] = { "SHUTDOWN", sev_shutdown },
+    [0x03] = { "FACTORY_RESET", sev_factory_reset, 0, PSP_NEEDS_LEGACY_UNINIT },
+    [0x04] = { "PLATFORM_STATUS", sev_platform_status, 12 },
+    [0x05] = { "PEK_GEN", sev_new_key, 0, PSP_NEEDS_LEGACY_INIT },
+    [0x06] = { "PEK_CSR", sev_pek_csr, 12, PSP_NEEDS_LEGACY_INIT },
+    [0x07] = { "PEK_CERT_IMPORT", sev_pek_cert_import, 28,
+               PSP_NEEDS_LEGACY_INIT },
+    [0x08] = { "PDH_CERT_EXPORT", sev_pdh_cert_export, 28,
+               PSP_NEEDS_LEGACY_INIT },
+    [0x09] = { "PDH_GEN", sev_new_key, 0, PSP_NEEDS_LEGACY_INIT },
+    [0x0a] = { "DF_FLUSH", sev_df_flush, 0, PSP_NEEDS_LEGACY_INIT },
+    [0x0b] = { "DOWNLOAD_FIRMWARE", sev_download_firmware, 12 },
+    [0x0c] = { "GET_ID", sev_get_id, 12 },
+    [0x0d] = { "INIT_EX", sev_init_ex, 36, PSP_NEEDS_LEGACY_UNINIT },
+};
+
+static const PSPCommand *find_command(uint32_t id)
+{
+    const PSPCommand *command =
+        id >= PSP_COMMANDS ? NULL :
+        id >= PSP_SNP_COMMANDS ? &psp_snp_commands[id - PSP_SNP_COMMANDS] :
+        &sev_commands[id];
+
+    return command && command->run ? command : NULL;
+}
+
+/* A number, or the name of a command; -1 for "any", -2 for neither */
+static int parse_command(const char *text)
+{
+    unsigned id;
+
+    if (!strcmp(text, "any")) {
+        return -1;
+    }
+    for (id = 0; id < PSP_COMMANDS; id++) {
+        const PSPCommand *command = find_command(id);
+
+        if (command && !strcasecmp(command->name, text)) {
+            return id;
+        }
+    }
+    return qemu_strtoui(text, NULL, 0, &id) || id >= PSP_COMMANDS ? -2 : id;
+}
+
+static bool platform_is_ready(AMDPSP *s, unsigned needs)
+{
+    return !((needs & PSP_NEEDS_LEGACY_UNINIT && s->legacy != PSP_UNINIT) ||
+             (needs & PSP_NEEDS_LEGACY_INIT && s->legacy != PSP_INIT) ||
+             (needs & PSP_NEEDS_SNP_UNINIT && s->snp != PSP_UNINIT) ||
+             (needs & PSP_NEEDS_SNP_INIT && s->snp != PSP_INIT));
+}
+
+/* Counts down to a failure that has been asked for: its status, or success */
+static uint32_t asked_failure(AMDPSP *s, uint32_t id)
+{
+    unsigned i;
+
+    for (i = 0; i < s->failures->len; i++) {
+        PSPFailure *failure = &g_array_index(s->failures, PSPFailure, i);
+
+        if ((failure->command == -1 || failure->command == id) &&
+            !--failure->nth) {
+            uint32_t status = failure->status;
+
+            g_array_remove_index(s->failures, i);
+            return status;
+        }
+    }
+    return PSP_SUCCESS;
+}
+
+static uint32_t execute(AMDPSP *s, uint32_t id, uint64_t pa)
+{
+    const PSPCommand *command = find_command(id);
+    uint8_t buf[PSP_BUFFER_MAX] = { 0 };
+    uint32_t status = asked_failure(s, id);
+
+    if (status != PSP_SUCCESS) {
+        return status;
+    }
+    if (!command) {
+        qemu_log_mask(LOG_UNIMP, TYPE_AMD_PSP ": command 0x%x\n", id);
+        return PSP_INVALID_COMMAND;
+    }
+    if (!platform_is_ready(s, command->needs)) {
+        return PSP_INVALID_PLATFORM_STATE;
+    }
+    if (command->size && !psp_read(pa, buf, command->size)) {
+        return PSP_INVALID_ADDRESS;
+    }
+    return command->run(s, buf, pa);
+}
+
+/* What a command needs to know that may have been reset in the meantime */
+typedef struct PSPWork {
+    AMDPSP *s;
+    uint32_t generation;
+    uint32_t command;
+    uint64_t pa;
+} PSPWork;
+
+/* All vCPUs are stopped, and this has no BQL */
+static void run_command(CPUState *cs, run_on_cpu_data data)
+{
+    g_autofree PSPWork *work = data.host_ptr;
+    AMDPSP *s = work->s;
+    uint32_t id = work->command;
+
+    if (qatomic_read(&s->generation) != work->generation) {
+        return;
+    }
+    qemu_mutex_lock(&s->lock);
+    s->status = execute(s, id, work->pa & ~AMD_C_BIT);
+    if (id < PSP_COMMANDS) {
+        s->issued[id]++;
+        s->failed[id] += s->status != PSP_SUCCESS;
+    }
+    qemu_mutex_unlock(&s->lock);
+    trace_amd_psp_done(id, s->status);
+    qemu_bh_schedule(s->done);
+}
+
+static void start_command(AMDPSP *s)
+{
+    PSPWork *work = g_new(PSPWork, 1);
+
+    *work = (PSPWork) {
+        .s = s,
+        .generation = s->generation,
+        .command = s->command,
+        .pa = (uint64_t)s->buffer_hi << 32 | s->buffer_lo,
+    };
+    async_safe_run_on_cpu(first_cpu, run_command, RUN_ON_CPU_HOST_PTR(work));
+}
+
+/* After the latency, unless it is to be held */
+static void latency_over(void *opaque)
+{
+    AMDPSP *s = opaque;
+
+    if (s->hold == s->command) {
+        s->waiting = true;
+    } else {
+        start_command(s);
+    }
+}
+
+static void complete_command(void *opaque)
+{
+    AMDPSP *s = opaque;
+
+    if (!s->busy) {
+        return;
+    }
+    s->busy = false;
+    amd_snp_journal("psp-done", -1, -1, 0, s->command, s->status);
+    s->response = CMDRESP_RESPONSE | s->status;
+    if (s->interrupt) {
+        s->intsts |= INTSTS_SEV;
+        if (s->inten & INTSTS_SEV) {
+            msix_notify(PCI_DEVICE(s), 0);
+        }
+    }
+}
+
+static uint64_t psp_reg_read(void *opaque, hwaddr addr, unsigned size)
+{
+    AMDPSP *s = opaque;
+
+    switch (addr) {
+    case PSP_INTEN:
+        return s->inten;
+    case PSP_INTSTS:
+        return s->intsts;
+    case PSP_CMDRESP:
+        return s->response;
+    case PSP_CMDBUF_LO:
+        return s->buffer_lo;
+    case PSP_CMDBUF_HI:
+        return s->buffer_hi;
+    case PSP_CAPABILITY:
+        return CAPABILITY_SEV;
+    default:
+        /* The bootloader's version among others */
+        return 0;
+    }
+}
+
+static void psp_reg_write(void *opaque, hwaddr addr, uint64_t val,
+                          unsigned size)
+{
+    AMDPSP *s = opaque;
+
+    switch (addr) {
+    case PSP_INTEN:
+        s->inten = val;
+        break;
+    case PSP_INTSTS:
+        s->intsts &= ~val;
+        break;
+    case PSP_CMDBUF_LO:
+        s->buffer_lo = val;
+        break;
+    case PSP_CMDBUF_HI:
+        s->buffer_hi = val;
+        break;
+    case PSP_CMDRESP:
+        if (s->busy) {
+            qemu_log_mask(LOG_GUEST_ERROR, TYPE_AMD_PSP ": command 0x%" PRIx64
+                          " while 0x%x is under way\n",
+                          extract64(val, CMDRESP_COMMAND_SHIFT,
+                                    CMDRESP_COMMAND_BITS), s->command);
+            break;
+        }
+        s->response = val & ~CMDRESP_RESPONSE;
+        s->interrupt = val & CMDRESP_IOC;
+        s->command = extract64(val, CMDRESP_COMMAND_SHIFT,
+                               CMDRESP_COMMAND_BITS);
+        s->busy = true;
+        trace_amd_psp_command(s->command,
+                              (uint64_t)s->buffer_hi << 32 | s->buffer_lo);
+        amd_snp_journal("psp", -1, -1,
+                        (uint64_t)s->buffer_hi << 32 | s->buffer_lo,
+                        s->command, 0);
+        timer_mod(&s->latency_timer, qemu_clock_get_us(QEMU_CLOCK_VIRTUAL) +
+                  s->latency_us);
+        break;
+    default:
+        break;
+    }
+}
+
+static const MemoryRegionOps psp_ops = {
+    .read = psp_reg_read,
+    .write = psp_reg_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+    .valid = { .min_access_size = 4, .max_access_size = 4 },
+    .impl = { .min_access_size = 4, .max_access_size = 4 },
+};
+
+/* The machine's firmware starts anew, but what it is stays */
+static void psp_reset_hold(Object *obj, ResetType type)
+{
+    AMDPSP *s = AMD_PSP(obj);
+
+    qatomic_inc(&s->generation);
+    timer_del(&s->latency_timer);
+    qemu_bh_cancel(s->done);
+    s->inten = 0;
+    s->intsts = 0;
+    s->response = 0;
+    s->buffer_lo = 0;
+    s->buffer_hi = 0;
+    s->busy = false;
+    s->waiting = false;
+
+    qemu_mutex_lock(&s->lock);
+    s->legacy = PSP_UNINIT;
+    s->snp = PSP_UNINIT;
+    s->rmp_initialized = false;
+    memset(&s->tmr, 0, sizeof(s->tmr));
+    memset(&s->nv, 0, sizeof(s->nv));
+    memset(s->iommu, 0, sizeof(s->iommu));
+    s->reported_tcb = PSP_CURRENT_TCB;
+    s->mask_chip_id = false;
+    s->mask_chip_key = false;
+    s->vlek = false;
+    g_hash_table_remove_all(s->guests);
+    bitmap_zero(s->asids_dirty, PSP_ASIDS);
+    qemu_mutex_unlock(&s->lock);
+}
+
+static void psp_realize(PCIDevice *dev, Error **errp)
+{
+    AMDPSP *s = AMD_PSP(dev);
+    int i;
+
+    if (!amd_snp) {
+        error_setg(errp, TYPE_AMD_PSP " needs an RMP: put -device "
+                   TYPE_AMD_SNP_HOST " before it");
+        return;
+    }
+    if (msix_init_exclusive_bar(dev, PSP_MSIX_VECTORS, PSP_MSIX_BAR,
+                                errp) < 0) {
+        return;
+    }
+    for (i = 0; i < PSP_MSIX_VECTORS; i++) {
+        msix_vector_use(dev, i);
+    }
+    memory_region_init_io(&s->regs, OBJECT(s), &psp_ops, s, TYPE_AMD_PSP,
+                          PSP_BAR_SIZE);
+    pci_register_bar(dev, PSP_BAR, PCI_BASE_ADDRESS_SPACE_MEMORY, &s->regs);
+    timer_init_us(&s->latency_timer, QEMU_CLOCK_VIRTUAL, latency_over, s);
+    s->done = qemu_bh_new_guarded(complete_command, s,
+                                  &DEVICE(dev)->mem_reentrancy_guard);
+}
+
+static void psp_exit(PCIDevice *dev)
+{
+    AMDPSP *s = AMD_PSP(dev);
+
+    timer_del(&s->latency_timer);
+    qemu_bh_delete(s->done);
+    msix_uninit_exclusive_bar(dev);
+}
+
+/* What the referee reads */
+
+static void visit_u64(Visitor *v, const char *name, uint64_t value)
+{
+    visit_type_uint64(v, name, &value, &error_abort);
+}
+
+static void visit_text(Visitor *v, const char *name, const char *value)
+{
+    visit_type_str(v, name, (char **)&value, &error_abort);
+}
+
+static void visit_hex(Visitor *v, const char *name, const uint8_t *data,
+                      size_t size)
+{
+    g_autoptr(GString) text = qemu_hexdump_line(NULL, data, size, 0, 0);
+
+    visit_text(v, name, text->str);
+}
+
+static const char *const psp_states[] = {
+    [PSP_UNINIT] = "uninit",
+    [PSP_INIT] = "init",
+};
+
+static const char *const guest_states[] = {
+    [PSP_GUEST_INIT] = "init",
+    [PSP_GUEST_LAUNCH] = "launch",
+    [PSP_GUEST_RUNNING] = "running",
+};
+
+static void get_state(Object *obj, Visitor *v, const char *name, void *opaque,
+                      Error **errp)
+{
+    AMDPSP *s = AMD_PSP(obj);
+
+    QEMU_LOCK_GUARD(&s->lock);
+    if (visit_start_struct(v, name, NULL, 0, errp)) {
+        visit_text(v, "legacy", psp_states[s->legacy]);
+        visit_text(v, "snp", psp_states[s->snp]);
+        visit_type_bool(v, "rmp-initialized", &s->rmp_initialized,
+                        &error_abort);
+        visit_end_struct(v, NULL);
+    }
+}
+
+static void get_commands(Object *obj, Visitor *v, const char *name,
+                         void *opaque, Error **errp)
+{
+    AMDPSP *s = AMD_PSP(obj);
+    unsigned id;
+
+    QEMU_LOCK_GUARD(&s->lock);
+    if (!visit_start_list(v, name, NULL, 0, errp)) {
+        return;
+    }
+    for (id = 0; id < PSP_COMMANDS; id++) {
+        const PSPCommand *command = find_command(id);
+
+        if (!s->issued[id]) {
+            continue;
+        }
+        visit_start_struct(v, NULL, NULL, 0, &error_abort);
+        visit_u64(v, "command", id);
+        visit_text(v, "name", command ? command->name : "?");
+        visit_u64(v, "count", s->issued[id]);
+        visit_u64(v, "failed", s->failed[id]);
+        visit_end_struct(v, NULL);
+    }
+    visit_end_list(v, NULL);
+}
+
+static void get_guests(Object *obj, Visitor *v, const char *name, void *opaque,
+                       Error **errp)
+{
+    AMDPSP *s = AMD_PSP(obj);
+    GHashTableIter iter;
+    PSPGuest *guest;
+
+    QEMU_LOCK_GUARD(&s->lock);
+    if (!visit_start_list(v, name, NULL, 0, errp)) {
+        return;
+    }
+    g_hash_table_iter_init(&iter, s->guests);
+    while (g_hash_table_iter_next(&iter, NULL, (gpointer *)&guest)) {
+        visit_start_struct(v, NULL, NULL, 0, &error_abort);
+        visit_u64(v, "context", guest->context);
+        visit_text(v, "state", guest_states[guest->state]);
+        visit_u64(v, "asid", guest->asid);
+        visit_u64(v, "policy", guest->policy);
+        visit_u64(v, "pages", guest->pages);
+        visit_hex(v, "digest", guest->digest, PSP_DIGEST_SIZE);
+        visit_hex(v, "host-data", guest->host_data, PSP_HOST_DATA_SIZE);
+        visit_end_struct(v, NULL);
+    }
+    visit_end_list(v, NULL);
+}
+
+static char *get_fail(Object *obj, Error **errp)
+{
+    AMDPSP *s = AMD_PSP(obj);
+    GString *text = g_string_new(NULL);
+    unsigned i;
+
+    QEMU_LOCK_GUARD(&s->lock);
+    for (i = 0; i < s->failures->len; i++) {
+        PSPFailure *failure = &g_array_index(s->failures, PSPFailure, i);
+
+        g_string_append_printf(text, "%s", i ? "," : "");
+        if (failure->command == -1) {
+            g_string_append(text, "any");
+        } else {
+            g_string_append_printf(text, "0x%x", failure->command);
+        }
+        g_string_append_printf(text, ":0x%x:%u", failure->status, failure->nth);
+    }
+    return g_string_free(text, false);
+}
+
+static void set_fail(Object *obj, const char *value, Error **errp)
+{
+    AMDPSP *s = AMD_PSP(obj);
+    g_auto(GStrv) items = g_strsplit(value, ",", -1);
+    g_autoptr(GArray) failures = g_array_new(false, false, sizeof(PSPFailure));
+    unsigned i;
+
+    for (i = 0; items[i]; i++) {
+        g_auto(GStrv) part = g_strsplit(items[i], ":", 3);
+        unsigned n = g_strv_length(part);
+        PSPFailure failure = { .nth = 1 };
+
+        if (n < 2 || (failure.command = parse_command(part[0])) == -2 ||
+            qemu_strtoui(part[1], NULL, 0, &failure.status) ||
+            !failure.status || failure.status > 0xffff ||
+            (n == 3 && qemu_strtoui(part[2], NULL, 0, &failure.nth)) ||
+            !failure.nth) {
+            error_setg(errp, "fail takes COMMAND:STATUS[:NTH],... with a "
+                       "command of the PSP or any, a status that is not 0, "
+                       "and which time from now on");
+            return;
+        }
+        g_array_append_val(failures, failure);
+    }
+    QEMU_LOCK_GUARD(&s->lock);
+    g_array_set_size(s->failures, 0);
+    g_array_append_vals(s->failures, failures->data, failures->len);
+}
+
+static char *get_hold(Object *obj, Error **errp)
+{
+    AMDPSP *s = AMD_PSP(obj);
+
+    return s->hold < 0 ? g_strdup("") : g_strdup_printf("0x%x", s->hold);
+}
+
+static void set_hold(Object *obj, const char *value, Error **errp)
+{
+    AMDPSP *s = AMD_PSP(obj);
+    int hold = *value ? parse_command(value) : -1;
+
+    if (*value && hold < 0) {
+        error_setg(errp, "hold takes a command of the PSP, or \"\" for none");
+        return;
+    }
+    s->hold = hold;
+    if (s->waiting && s->hold != s->command) {
+        s->waiting = false;
+        start_command(s);
+    }
+}
+
+static bool get_held(Object *obj, Error **errp)
+{
+    return AMD_PSP(obj)->waiting;
+}
+
+static void psp_instance_init(Object *obj)
+{
+    AMDPSP *s = AMD_PSP(obj);
+
+    s->hold = -1;
+    qemu_mutex_init(&s->lock);
+    s->guests = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL,
+                                      free_guest);
+    s->failures = g_array_new(false, false, sizeof(PSPFailure));
+    object_property_add_uint64_ptr(obj, "latency-us", &s->latency_us,
+                                   OBJ_PROP_FLAG_READWRITE);
+}
+
+static void psp_finalize(Object *obj)
+{
+    AMDPSP *s = AMD_PSP(obj);
+
+    g_array_free(s->failures, true);
+    g_hash_table_destroy(s->guests);
+    qemu_mutex_destroy(&s->lock);
+}
+
+static const VMStateDescription vmstate_psp = {
+    .name = TYPE_AMD_PSP,
+    .unmigratable = 1,
+};
+
+static const Property psp_properties[] = {
+    DEFINE_PROP_BOOL("x86-shutdown", AMDPSP, x86_shutdown, true),
+    DEFINE_PROP_UINT8("api-major", AMDPSP, api_major, 1),
+    DEFINE_PROP_UINT8("api-minor", AMDPSP, api_minor, 55),
+    DEFINE_PROP_UINT8("build", AMDPSP, build, 1),
+};
+
+static void psp_class_init(ObjectClass *oc, void *data)
+{
+    DeviceClass *dc = DEVICE_CLASS(oc);
+    PCIDeviceClass *k = PCI_DEVICE_CLASS(oc);
+    ResettableClass *rc = RESETTABLE_CLASS(oc);
+
+    k->realize = psp_realize;
+    k->exit = psp_exit;
+    k->vendor_id = PCI_VENDOR_ID_AMD;
+    k->device_id = 0x14ca;
+    k->class_id = PCI_CLASS_CRYPT_OTHER;
+    dc->desc = "AMD Platform Security Processor of an SEV-SNP host";
+    dc->vmsd = &vmstate_psp;
+    dc->hotpluggable = false;
+    set_bit(DEVICE_CATEGORY_MISC, dc->categories);
+    device_class_set_props(dc, psp_properties);
+    rc->phases.hold = psp_reset_hold;
+
+    object_class_property_add(oc, "state", "struct", get_state, NULL, NULL,
+                              NULL);
+    object_class_property_add(oc, "commands", "list", get_commands, NULL, NULL,
+                              NULL);
+    object_class_property_add(oc, "guests", "list", get_guests, NULL, NULL,
+                              NULL);
+    object_class_property_add_str(oc, "fail", get_fail, set_fail);
+    object_class_property_set_description(oc, "fail",
+        "COMMAND:STATUS[:NTH],... that will fail instead of being executed");
+    object_class_property_add_str(oc, "hold", get_hold, set_hold);
+    object_class_property_set_description(oc, "hold",
+        "command that waits before it is executed");
+    object_class_property_add_bool(oc, "held", get_held, NULL);
+}
+
+static const TypeInfo psp_types[] = {
+    {
+        .name = TYPE_AMD_PSP,
+        .parent = TYPE_PCI_DEVICE,
+        .instance_size = sizeof(AMDPSP),
+        .instance_init = psp_instance_init,
+        .instance_finalize = psp_finalize,
+        .class_init = psp_class_init,
+        .interfaces = (InterfaceInfo[]) {
+            { INTERFACE_PCIE_DEVICE },
+            { INTERFACE_CONVENTIONAL_PCI_DEVICE },
+            { },
+        },
+    },
+};
+
+DEFINE_TYPES(psp_types)

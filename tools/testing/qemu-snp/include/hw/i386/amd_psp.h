@@ -1,0 +1,229 @@
+/*
+ * AMD Platform Security Processor (PSP) of an SEV-SNP host
+ *
+ * The device and the legacy SEV commands are in hw/i386/amd_psp.c, those of SNP
+ * in hw/i386/amd_psp_snp.c. Commands, structures and status codes are those of
+ * the "Secure Encrypted Virtualization API" and the "SEV Secure Nested Paging
+ * Firmware ABI Specification".
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_I386_AMD_PSP_H
+#define HW_I386_AMD_PSP_H
+
+#include "hw/i386/amd_snp.h"
+#include "hw/pci/pci_device.h"
+#include "qemu/bitmap.h"
+#include "qemu/timer.h"
+#include "qemu/units.h"
+
+#define TYPE_AMD_PSP "amd-psp"
+OBJECT_DECLARE_SIMPLE_TYPE(AMDPSP, AMD_PSP)
+
+#define PSP_COMMANDS            0x100
+#define PSP_BUFFER_MAX          64
+#define PSP_DIGEST_SIZE         48
+#define PSP_HOST_DATA_SIZE      32
+
+/* An RMP entry has room for that many ASIDs */
+#define PSP_ASIDS               1024
+
+/* Event log, PPR log and completion wait page of the IOMMU */
+#define PSP_IOMMU_RANGES        3
+
+typedef enum PSPStatus {
+    PSP_SUCCESS                 = 0x00,
+    PSP_INVALID_PLATFORM_STATE  = 0x01,
+    PSP_INVALID_GUEST_STATE     = 0x02,
+    PSP_INVALID_CONFIG          = 0x03,
+    PSP_INVALID_LEN             = 0x04,
+    PSP_ALREADY_OWNED           = 0x05,
+    PSP_INVALID_CERTIFICATE     = 0x06,
+    PSP_POLICY_FAILURE          = 0x07,
+    PSP_INACTIVE                = 0x08,
+    PSP_INVALID_ADDRESS         = 0x09,
+    PSP_BAD_SIGNATURE           = 0x0a,
+    PSP_BAD_MEASUREMENT         = 0x0b,
+    PSP_ASID_OWNED              = 0x0c,
+    PSP_INVALID_ASID            = 0x0d,
+    PSP_DFFLUSH_REQUIRED        = 0x0f,
+    PSP_INVALID_GUEST           = 0x10,
+    PSP_INVALID_COMMAND         = 0x11,
+    PSP_ACTIVE                  = 0x12,
+    PSP_UNSUPPORTED             = 0x15,
+    PSP_INVALID_PARAM           = 0x16,
+    PSP_SECURE_DATA_INVALID     = 0x18,
+    PSP_INVALID_PAGE_SIZE       = 0x19,
+    PSP_INVALID_PAGE_STATE      = 0x1a,
+    PSP_INVALID_PAGE_OWNER      = 0x1c,
+    PSP_RMP_INIT_REQUIRED       = 0x20,
+} PSPStatus;
+
+/* Legacy SEV never gets further: there are no legacy guests */
+typedef enum PSPState {
+    PSP_UNINIT,
+    PSP_INIT,
+} PSPState;
+
+typedef enum PSPGuestState {
+    PSP_GUEST_INIT,
+    PSP_GUEST_LAUNCH,
+    PSP_GUEST_RUNNING,
+} PSPGuestState;
+
+/* States of a page, of the chapter of that name in the SNP ABI */
+typedef enum PSPPageState {
+    PSP_PAGE_DEFAULT,
+    PSP_PAGE_HYPERVISOR,
+    PSP_PAGE_HV_FIXED,
+    PSP_PAGE_FIRMWARE,
+    PSP_PAGE_RECLAIM,
+    PSP_PAGE_CONTEXT,
+    PSP_PAGE_PRE_GUEST,
+    PSP_PAGE_GUEST_INVALID,
+    PSP_PAGE_GUEST_VALID,
+} PSPPageState;
+
+/**
+ * PSPGuest: what the guest context page stands for
+ * @context: physical address of that page
+ * @asid: 0 unless activated
+ * @pages: number of 4 KB pages launched
+ * @digest: launch digest so far
+ */
+typedef struct PSPGuest {
+    uint64_t context;
+    PSPGuestState state;
+    uint32_t asid;
+    uint64_t policy;
+    uint64_t pages;
+    uint8_t digest[PSP_DIGEST_SIZE];
+    uint8_t host_data[PSP_HOST_DATA_SIZE];
+} PSPGuest;
+
+typedef struct PSPRange {
+    uint64_t start;
+    uint64_t size;
+} PSPRange;
+
+/* What the INIT_EX file keeps from one start of the PSP to the next */
+typedef struct PSPIdentity {
+    uint32_t serial;
+    bool owned;
+} PSPIdentity;
+
+/* A failure that has been asked for */
+typedef struct PSPFailure {
+    /* -1: whatever comes */
+    int command;
+    uint32_t status;
+    uint32_t nth;
+} PSPFailure;
+
+struct AMDPSP {
+    PCIDevice parent_obj;
+
+    /* Properties */
+    bool x86_shutdown;
+    uint8_t api_major;
+    uint8_t api_minor;
+    uint8_t build;
+
+    MemoryRegion regs;
+    QEMUTimer latency_timer;
+    QEMUBH *done;
+
+    /* Registers. Under the BQL, as is everything up to the lock. */
+    uint32_t inten;
+    uint32_t intsts;
+    uint32_t response;
+    uint32_t buffer_lo;
+    uint32_t buffer_hi;
+    bool busy;
+    bool waiting;
+    bool interrupt;
+    uint32_t command;
+    /* A reset makes what is under way that of an older generation */
+    uint32_t generation;
+    int hold;
+    uint64_t latency_us;
+
+    /*
+     * What follows belongs to the firmware, which runs without the BQL while
+     * all vCPUs are stopped, and is read by the referee. Nests outside of the
+     * RMP lock.
+     */
+    QemuMutex lock;
+    uint32_t status;
+    PSPState legacy;
+    PSPState snp;
+    bool rmp_initialized;
+    PSPIdentity identity;
+    PSPRange tmr;
+    PSPRange nv;
+    PSPRange iommu[PSP_IOMMU_RANGES];
+    uint64_t reported_tcb;
+    bool mask_chip_id;
+    bool mask_chip_key;
+    bool vlek;
+    /* PSPGuest by address of the context */
+    GHashTable *guests;
+    /* ASIDs that may not be used again before an SNP_DF_FLUSH */
+    DECLARE_BITMAP(asids_dirty, PSP_ASIDS);
+    uint64_t issued[PSP_COMMANDS];
+    uint64_t failed[PSP_COMMANDS];
+    GArray *failures;
+};
+
+/* What state the platform has to be in, for PSPCommand.needs */
+#define PSP_NEEDS_LEGACY_UNINIT (1 << 0)
+#define PSP_NEEDS_LEGACY_INIT   (1 << 1)
+#define PSP_NEEDS_SNP_UNINIT    (1 << 2)
+#define PSP_NEEDS_SNP_INIT      (1 << 3)
+
+/**
+ * PSPCommand: a command of the firmware
+ * @run: returns a PSPStatus. @buf is a copy of the command buffer, @pa its
+ *       address. Called with AMDPSP.lock held and all vCPUs stopped.
+ * @size: of the command buffer in bytes
+ * @needs: PSP_NEEDS_*
+ */
+typedef struct PSPCommand {
+    const char *name;
+    uint32_t (*run)(AMDPSP *s, uint8_t *buf, uint64_t pa);
+    unsigned size;
+    unsigned needs;
+} PSPCommand;
+
+/* By number; those of SNP begin at 0x80 */
+#define PSP_SNP_COMMANDS        0x80
+extern const PSPCommand psp_snp_commands[PSP_COMMANDS - PSP_SNP_COMMANDS];
+
+#define PSP_CURRENT_TCB         0x4800000002010101ULL
+
+/*
+ * Access to memory, by system physical address, which no IOMMU translates and
+ * no RMP checks. False, and nothing done, if any of it is not RAM.
+ */
+bool psp_is_ram(uint64_t pa, uint64_t size, bool is_write);
+bool psp_read(uint64_t pa, void *buf, uint64_t size);
+bool psp_write(uint64_t pa, const void *buf, uint64_t size);
+
+PSPPageState psp_page_state(uint64_t pa);
+
+/* Whether all pages of a range are in that state */
+bool psp_range_is(uint64_t pa, uint64_t size, PSPPageState state);
+
+/* Whether the firmware is still using the page itself */
+bool psp_page_in_use(AMDPSP *s, uint64_t pa);
+
+/* Whether results may be written there: once SNP is initialized, to Firmware */
+uint32_t psp_check_output(AMDPSP *s, uint64_t pa, uint64_t size);
+
+/* Drops all guests. The lock is held. */
+void psp_drop_guests(AMDPSP *s);
+
+void psp_hash384(const void *data, size_t size, uint8_t digest[PSP_DIGEST_SIZE]);
+
+#endif
