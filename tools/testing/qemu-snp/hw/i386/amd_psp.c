@@ -203,11 +203,20 @@ static void derive(AMDPSP *s, uint8_t *out, size_t size, const char *what,
     }
 }
 
+/* Once SEV is shut down the area may be somebody else's, unless SNP knows */
+static bool nv_is_ours(AMDPSP *s)
+{
+    return s->nv.size &&
+           (s->legacy == PSP_INIT ||
+            (s->snp == PSP_INIT &&
+             psp_range_is(s->nv.start, s->nv.size, PSP_PAGE_FIRMWARE)));
+}
+
 static uint32_t save_identity(AMDPSP *s)
 {
     uint8_t header[16] = NV_MAGIC;
 
-    if (s->nv.size) {
+    if (nv_is_ours(s)) {
         stl_le_p(header + 8, s->identity.serial);
         header[12] = s->identity.owned;
         psp_write(s->nv.start, header, sizeof(header));
@@ -227,11 +236,10 @@ static uint32_t load_identity(AMDPSP *s, uint64_t pa)
         return PSP_SUCCESS;
     }
     if (!buffer_is_zero(nv, NV_SIZE)) {
-        unsigned i;
+        g_autofree uint8_t *erased = g_malloc(NV_SIZE);
 
-        for (i = 0; i < NV_SIZE && nv[i] == 0xff; i++) {
-        }
-        valid = i == NV_SIZE;
+        memset(erased, 0xff, NV_SIZE);
+        valid = !memcmp(nv, erased, NV_SIZE);
     }
     /* What is found there the next time is good */
     memset(nv, 0, NV_SIZE);
@@ -239,9 +247,10 @@ static uint32_t load_identity(AMDPSP *s, uint64_t pa)
     return valid ? PSP_SUCCESS : PSP_SECURE_DATA_INVALID;
 }
 
-static uint32_t check_area(AMDPSP *s, uint64_t pa, uint64_t size)
+static uint32_t check_area(AMDPSP *s, uint64_t pa, uint64_t size,
+                           uint64_t align)
 {
-    if (pa % MIN(size, RMP_PAGE_2M) || !psp_is_ram(pa, size, true)) {
+    if (pa % align || !psp_is_ram(pa, size, true)) {
         return PSP_INVALID_ADDRESS;
     }
     if (s->snp == PSP_INIT && (psp_page_in_use(s, pa) ||
@@ -264,13 +273,13 @@ static uint32_t init(AMDPSP *s, uint32_t flags, PSPRange tmr, PSPRange nv)
         if (tmr.size < TMR_SIZE_MIN) {
             return PSP_INVALID_LEN;
         }
-        ret = check_area(s, tmr.start, tmr.size);
+        ret = check_area(s, tmr.start, tmr.size, tmr.size);
         if (ret != PSP_SUCCESS) {
             return ret;
         }
     }
     if (nv.size) {
-        ret = check_area(s, nv.start, nv.size);
+        ret = check_area(s, nv.start, nv.size, RMP_PAGE_4K);
         if (ret == PSP_SUCCESS) {
             ret = load_identity(s, nv.start);
         }
@@ -286,18 +295,24 @@ static uint32_t init(AMDPSP *s, uint32_t flags, PSPRange tmr, PSPRange nv)
 
 static uint32_t sev_init(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
-    PSPRange tmr = { ldq_le_p(buf + 8), ldl_le_p(buf + 16) };
+    PSPRange tmr = { ldq_le_p(buf + 8), (uint32_t)ldl_le_p(buf + 16) };
 
+    if (ldl_le_p(buf + 4)) {
+        return PSP_INVALID_PARAM;
+    }
     return init(s, ldl_le_p(buf), tmr, (PSPRange) { 0 });
 }
 
 static uint32_t sev_init_ex(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
-    PSPRange tmr = { ldq_le_p(buf + 8), ldl_le_p(buf + 16) };
-    PSPRange nv = { ldq_le_p(buf + 24), ldl_le_p(buf + 32) };
+    PSPRange tmr = { ldq_le_p(buf + 8), (uint32_t)ldl_le_p(buf + 16) };
+    PSPRange nv = { ldq_le_p(buf + 24), (uint32_t)ldl_le_p(buf + 32) };
 
     if (ldl_le_p(buf) != 36 || nv.size != NV_SIZE) {
         return PSP_INVALID_LEN;
+    }
+    if (ldl_le_p(buf + 20)) {
+        return PSP_INVALID_PARAM;
     }
     return init(s, ldl_le_p(buf + 4), tmr, nv);
 }
@@ -305,6 +320,7 @@ static uint32_t sev_init_ex(AMDPSP *s, uint8_t *buf, uint64_t pa)
 static uint32_t sev_shutdown(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
     s->legacy = PSP_UNINIT;
+    memset(&s->tmr, 0, sizeof(s->tmr));
     return PSP_SUCCESS;
 }
 
@@ -902,9 +918,10 @@ static void set_fail(Object *obj, const char *value, Error **errp)
     for (i = 0; items[i]; i++) {
         g_auto(GStrv) part = g_strsplit(items[i], ":", 3);
         unsigned n = g_strv_length(part);
-        PSPFailure failure = { .nth = 1 };
+        PSPFailure failure = { .command = n ? parse_command(part[0]) : -2,
+                               .nth = 1 };
 
-        if (n < 2 || (failure.command = parse_command(part[0])) == -2 ||
+        if (n < 2 || failure.command == -2 ||
             qemu_strtoui(part[1], NULL, 0, &failure.status) ||
             !failure.status || failure.status > 0xffff ||
             (n == 3 && qemu_strtoui(part[2], NULL, 0, &failure.nth)) ||

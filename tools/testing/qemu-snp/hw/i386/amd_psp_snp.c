@@ -69,16 +69,31 @@ static void set_state(uint64_t pa, uint64_t size, uint64_t lo)
 #define ENTRY_CONTEXT           (RMP_ASSIGNED | RMP_IMMUTABLE | RMP_VMSA)
 #define ENTRY_HV_FIXED          RMP_IMMUTABLE
 
+static bool is_large(const uint64_t *entry)
+{
+    return snp_entry_lo(entry) & RMP_PAGE_SIZE_2M;
+}
+
 /* What the firmware borrows for a status: a page, back in state Reclaim */
 static uint32_t write_status(AMDPSP *s, uint64_t pa, const uint8_t *status,
                              unsigned size)
 {
     uint32_t ret = psp_check_output(s, pa, size);
 
+    if (s->snp == PSP_INIT && ret == PSP_SUCCESS) {
+        if (QEMU_ALIGN_DOWN(pa, RMP_PAGE_4K) !=
+            QEMU_ALIGN_DOWN(pa + size - 1, RMP_PAGE_4K)) {
+            return PSP_INVALID_ADDRESS;
+        }
+        if (is_large(amd_snp_entry(amd_snp, pa & ~AMD_C_BIT))) {
+            return PSP_INVALID_PAGE_SIZE;
+        }
+    }
     if (ret == PSP_SUCCESS) {
         psp_write(pa, status, size);
         if (s->snp == PSP_INIT) {
-            set_entry(QEMU_ALIGN_DOWN(pa, RMP_PAGE_4K), ENTRY_RECLAIM);
+            set_entry(QEMU_ALIGN_DOWN(pa & ~AMD_C_BIT, RMP_PAGE_4K),
+                      ENTRY_RECLAIM);
         }
     }
     return ret;
@@ -231,7 +246,7 @@ static uint32_t do_init(AMDPSP *s, uint32_t flags, uint64_t list)
     }
     for (i = 0; i < n; i++) {
         convert_range(ldq_le_p(ranges + 8 + i * 16),
-                      (uint64_t)ldl_le_p(ranges + 8 + i * 16 + 8) * RMP_PAGE_4K,
+                      (uint64_t)(uint32_t)ldl_le_p(ranges + 8 + i * 16 + 8) * RMP_PAGE_4K,
                       ENTRY_HV_FIXED);
     }
     /* No vCPU may write to what has become the firmware's */
@@ -283,13 +298,14 @@ static uint32_t do_shutdown(AMDPSP *s, uint32_t flags)
         }
     }
     memset(s->iommu, 0, sizeof(s->iommu));
+    memset(&s->nv, 0, sizeof(s->nv));
     if (flags & SHUTDOWN_X86) {
         CPU_FOREACH(cs) {
             cpu_env(cs)->msr_syscfg &= ~MSR_AMD64_SYSCFG_SNP_EN;
         }
         qatomic_set(&amd_snp->enabled, false);
         amd_snp_journal("snp-en", -1, -1, 0, 0, 0);
-        /* The RMP is the hypervisor's memory now, and it is going to clear it */
+        /* The RMP is the hypervisor's memory now, which is going to clear it */
         s->rmp_initialized = false;
     }
     s->snp = PSP_UNINIT;
@@ -330,10 +346,14 @@ static PSPGuest *find_guest(AMDPSP *s, uint64_t context)
 static uint32_t snp_gctx_create(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
     uint64_t context = ldq_le_p(buf) & ~AMD_C_BIT;
+    uint64_t *entry = amd_snp_entry(amd_snp, context);
     PSPGuest *guest;
 
-    if (context % RMP_PAGE_4K || !amd_snp_entry(amd_snp, context)) {
+    if (context % RMP_PAGE_4K || !entry) {
         return PSP_INVALID_ADDRESS;
+    }
+    if (is_large(entry)) {
+        return PSP_INVALID_PAGE_SIZE;
     }
     if (psp_page_state(context) != PSP_PAGE_FIRMWARE ||
         psp_page_in_use(s, context)) {
@@ -511,7 +531,7 @@ static uint32_t snp_launch_update(AMDPSP *s, uint8_t *buf, uint64_t pa)
         return PSP_INVALID_ADDRESS;
     }
     lo = snp_entry_lo(entry);
-    if ((lo & RMP_ASSIGNED && !!(lo & RMP_PAGE_SIZE_2M) != large) ||
+    if (((lo & RMP_ASSIGNED) && is_large(entry) != large) ||
         (large && type == LAUNCH_VMSA)) {
         return PSP_INVALID_PAGE_SIZE;
     }
@@ -523,7 +543,7 @@ static uint32_t snp_launch_update(AMDPSP *s, uint8_t *buf, uint64_t pa)
     }
     if (type == LAUNCH_CPUID) {
         psp_read(page, count, sizeof(count));
-        if (ldl_le_p(count) > CPUID_PAGE_MAX) {
+        if ((uint32_t)ldl_le_p(count) > CPUID_PAGE_MAX) {
             return PSP_INVALID_PARAM;
         }
     }
@@ -607,14 +627,12 @@ static uint32_t snp_page_reclaim(AMDPSP *s, uint8_t *buf, uint64_t pa)
     bool large = operand & 1;
     uint64_t size = large ? RMP_PAGE_2M : RMP_PAGE_4K;
     uint64_t *entry = amd_snp_entry(amd_snp, page);
-    uint64_t lo;
 
     if ((operand & ~1) % size || !entry ||
         amd_snp_is_rmp(amd_snp, page, size)) {
         return PSP_INVALID_ADDRESS;
     }
-    lo = snp_entry_lo(entry);
-    if ((lo & RMP_ASSIGNED) && !!(lo & RMP_PAGE_SIZE_2M) != large) {
+    if ((snp_entry_lo(entry) & RMP_ASSIGNED) && is_large(entry) != large) {
         return PSP_INVALID_PAGE_SIZE;
     }
     switch (psp_page_state(page)) {

@@ -536,7 +536,7 @@ static void get_held_rmpopt(Object *obj, Visitor *v, const char *name,
     CPU_FOREACH(cs) {
         SnpCpu *snp = X86_CPU(cs)->snp;
 
-        held += snp && qatomic_read(&snp->held);
+        held += snp && snp->held;
     }
     visit_type_uint64(v, name, &held, errp);
 }
@@ -544,6 +544,7 @@ static void get_held_rmpopt(Object *obj, Visitor *v, const char *name,
 static void set_hold_rmpopt(Object *obj, Visitor *v, const char *name,
                             void *opaque, Error **errp)
 {
+    CPUState *cs;
     uint64_t pa;
 
     if (!visit_type_uint64(v, name, &pa, errp)) {
@@ -554,7 +555,17 @@ static void set_hold_rmpopt(Object *obj, Visitor *v, const char *name,
                    " for none", name, UINT64_MAX);
         return;
     }
+    /* Under the BQL, as is what a vCPU does before it waits */
     qatomic_set(&AMD_SNP_HOST(obj)->hold_rmpopt, pa);
+    CPU_FOREACH(cs) {
+        SnpCpu *snp = X86_CPU(cs)->snp;
+
+        if (snp && snp->held) {
+            snp->held = false;
+            cs->halted = 0;
+            qemu_cpu_kick(cs);
+        }
+    }
 }
 
 /* Places the RMP and the sparse RAM */

@@ -224,6 +224,7 @@ uint32_t psp_check_output(AMDPSP *s, uint64_t pa, uint64_t size);
 /* Drops all guests. The lock is held. */
 void psp_drop_guests(AMDPSP *s);
 
-void psp_hash384(const void *data, size_t size, uint8_t digest[PSP_DIGEST_SIZE]);
+void psp_hash384(const void *data, size_t size,
+                 uint8_t digest[PSP_DIGEST_SIZE]);
 
 #endif

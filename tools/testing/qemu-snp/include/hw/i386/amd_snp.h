@@ -99,7 +99,7 @@ typedef struct SnpCpuStats {
 typedef struct SnpCpu {
     SnpCore *core;
     SnpCpuStats stats;
-    /* Waits at an RMPOPT, see hold-rmpopt. For the referee. */
+    /* Waits at an RMPOPT, see hold-rmpopt. Under the BQL. */
     bool held;
 } SnpCpu;
 

@@ -17,6 +17,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/log.h"
+#include "qemu/main-loop.h"
 #include "qapi/error.h"
 #include "cpu.h"
 #include "exec/helper-proto.h"
@@ -633,17 +634,24 @@ static bool rmpopt_verify(CPUX86State *env, SnpCore *core, hwaddr pa)
     return clean;
 }
 
-/* Executes the instruction again and again. Others go on, safe work too. */
+/*
+ * Halts in front of the instruction. Interrupts are taken and come back to it,
+ * and the machine's time goes on. See set_hold_rmpopt().
+ */
 static void wait_while_held(CPUX86State *env, hwaddr pa, uintptr_t ra)
 {
     CPUState *cs = env_cpu(env);
-    SnpCpu *snp = env_archcpu(env)->snp;
     bool held = qatomic_read(&amd_snp->hold_rmpopt) == pa;
 
-    qatomic_set(&snp->held, held);
     if (held) {
-        sched_yield();
-        cs->exception_index = EXCP_INTERRUPT;
+        bql_lock();
+        held = amd_snp->hold_rmpopt == pa;
+        env_archcpu(env)->snp->held = held;
+        cs->halted = held;
+        bql_unlock();
+    }
+    if (held) {
+        cs->exception_index = EXCP_HLT;
         cpu_loop_exit_restore(cs, ra);
     }
 }
