@@ -8,16 +8,21 @@
 
 #define NR_2M 48
 #define NR_REGIONS 16384
+#define RAW_GPA 0x7fffffffff000ULL
 
 struct entry {
 	u64 gpa;
 	u16 asid;
 	u8 assigned, pagesize, immutable;
+	/* VMSA and VALIDATED, which only firmware sets here. */
+	u8 high;
 };
 
 static struct area {
 	u64 pa;
-	u32 assigned;
+	u32 assigned, fixed;
+	/* By how much the count in memory is known to be wrong. */
+	u64 skew;
 	struct entry e[512];
 } areas[NR_2M];
 
@@ -74,18 +79,25 @@ static void lose(u64 pa)
 	}
 }
 
+/* HV-Fixed. */
+static bool is_fixed(const struct entry *e)
+{
+	return e->immutable && !e->assigned;
+}
+
 static void set_entry(struct area *a, u32 i, const struct entry *new)
 {
-	if (new->assigned && !a->e[i].assigned)
+	if ((new->assigned && !a->e[i].assigned) || (is_fixed(new) && !is_fixed(&a->e[i])))
 		lose(a->pa);
 	a->assigned += new->assigned - a->e[i].assigned;
+	a->fixed += is_fixed(new) - is_fixed(&a->e[i]);
 	a->e[i] = *new;
 }
 
 u32 model_update(u64 pa, const struct rmp_state *s, bool apply)
 {
 	u64 size = s->pagesize ? SZ_2M : SZ_4K;
-	struct entry new = { s->gpa, s->asid, s->assigned, s->pagesize, s->immutable };
+	struct entry new = { s->gpa, s->asid, s->assigned, s->pagesize, s->immutable, 0 };
 	struct area *a;
 	struct entry *e;
 
@@ -147,7 +159,29 @@ u64 model_raw(u64 pa)
 {
 	const struct entry *e = entry_of(pa);
 
-	return e->assigned | e->pagesize << 1 | e->immutable << 2 | e->gpa | (u64)e->asid << 51;
+	return e->assigned | e->pagesize << 1 | e->immutable << 2 | e->gpa | (u64)e->asid << 51 |
+	       (u64)e->high << 61;
+}
+
+void model_put(u64 pa, u64 raw)
+{
+	struct entry new = {
+		.gpa = raw & RAW_GPA, .asid = raw >> 51 & 0x3ff, .assigned = raw & 1,
+		.pagesize = raw >> 1 & 1, .immutable = raw >> 2 & 1, .high = raw >> 61 & 3,
+	};
+
+	set_entry(make_area(pa), pa >> 12 & 511, &new);
+}
+
+void model_snp_init(bool clear)
+{
+	memset(verdicts, 0, sizeof(verdicts));
+	for (u32 i = 0; i < MAX_CPUS; i++)
+		memset(cores[i].bits, 0, sizeof(cores[i].bits));
+	for (u32 i = 0; clear && i < nr_areas; i++) {
+		areas[i].assigned = areas[i].fixed = areas[i].skew = 0;
+		memset(areas[i].e, 0, sizeof(areas[i].e));
+	}
 }
 
 u32 check_raw(u64 pa)
@@ -164,6 +198,33 @@ u32 check_raw(u64 pa)
 			note("entry of %llx is %llx, expected %llx", pa, raw, model_raw(pa));
 	}
 	return bad;
+}
+
+static u64 count_of(const struct area *a)
+{
+	return ((u64)a->fixed << 32 | (a->e[0].pagesize ? 0 : a->assigned)) + a->skew;
+}
+
+u32 check_areas(void)
+{
+	u32 all = 0;
+
+	for (u32 i = 0; i < nr_areas; i++) {
+		struct area *a = &areas[i];
+		u64 count = rmp_raw(a->pa)[1];
+		u32 bad = check_raw(a->pa);
+
+		if (count != count_of(a)) {
+			note("count of %llx is %llx, expected %llx", a->pa, count, count_of(a));
+			all++;
+		}
+		/* So that one fault does not show as many. */
+		for (u32 k = 0; bad && k < 512; k++)
+			model_put(a->pa + k * SZ_4K, *rmp_raw(a->pa + k * SZ_4K));
+		a->skew += count - count_of(a);
+		all += bad;
+	}
+	return all;
 }
 
 bool model_assigned(u64 pa)
@@ -204,7 +265,8 @@ static u32 first_assigned(u64 region)
 	for (u32 i = 0; i < nr_areas; i++) {
 		u64 n = (areas[i].pa - region) / SZ_2M + 1;
 
-		if (areas[i].assigned && ALIGN_DOWN(areas[i].pa, SZ_1G) == region && (!first || n < first))
+		if ((areas[i].assigned || areas[i].fixed) && ALIGN_DOWN(areas[i].pa, SZ_1G) == region &&
+		    (!first || n < first))
 			first = n;
 	}
 	return first;

@@ -22,6 +22,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 from qmp import Qmp
 
 SNP = '/machine/peripheral/snp0'
+PSP = '/machine/peripheral/psp0'
 
 
 class Run:
@@ -66,8 +67,14 @@ class Run:
 				text = f'referee: core {cpu}: {name}'
 			elif kind == 'regions':
 				got = [':'.join(str(r[k]) for k in ('address', 'assigned', 'optimized'))
-				       for r in qmp.command('qom-get', path=SNP, property='regions')]
+				       for r in qmp.command('qom-get', path=SNP, property='regions')
+				       if r['assigned'] or r['optimized']]
 				text = 'referee: regions'
+			elif kind == 'psp':
+				state = qmp.command('qom-get', path=PSP, property='state')
+				guests = qmp.command('qom-get', path=PSP, property='guests')
+				got = f"{state['legacy']} {state['snp']} {len(guests)}"
+				text = 'referee: PSP state and guests'
 			elif cpu is None:
 				got = qmp.command('qom-get', path=SNP, property=name)
 				text = f'referee: {name}'
@@ -132,6 +139,10 @@ class Run:
 		if match:
 			regions = [r for r in match[1].split(',') if r]
 			self.expected.append(('regions', None, None, regions))
+			return
+		match = re.match(r'# expect psp (.*)$', line)
+		if match:
+			self.expected.append(('psp', None, None, match[1]))
 			return
 		if line.startswith('# expect'):
 			self.judge(False, f'not understood: {line}')

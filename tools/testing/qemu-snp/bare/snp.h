@@ -7,12 +7,14 @@
 
 #define MSR_SYSCFG 0xc0010010
 #define MSR_HWCR 0xc0010015
+#define MSR_VM_HSAVE_PA 0xc0010117
 #define MSR_SEV_STATUS 0xc0010131
 #define MSR_RMP_BASE 0xc0010132
 #define MSR_RMP_END 0xc0010133
 #define MSR_RMP_CFG 0xc0010136
 #define MSR_RMPOPT_BASE 0xc0010139
 
+#define SYSCFG_MFDM BIT(19)
 #define SYSCFG_MEM_ENC BIT(23)
 #define SYSCFG_SNP_EN BIT(24)
 #define SYSCFG_VMPL_EN BIT(25)
@@ -85,6 +87,11 @@ u32 model_assigned_in_2m(u64 pa);
 void model_read(u64 pa, struct rmp_state *state);
 /* Number of the pages of the 2 MB that differ from the model. */
 u32 check_raw(u64 pa);
+/* What the firmware does: one entry; tables and verdicts cleared, and all entries. */
+void model_put(u64 pa, u64 raw);
+void model_snp_init(bool clear);
+/* As check_raw() of all that the model knows, with the counts; then takes what is there. */
+u32 check_areas(void);
 bool model_optimized(u32 cpu, u64 pa);
 
 u32 assign_4k(u64 pa);

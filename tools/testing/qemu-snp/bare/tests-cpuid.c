@@ -63,6 +63,29 @@ void tests_cpuid(void)
 	is(a[3] & 0xcb, 0xcb, "SVM features that SEV-SNP hosts need");
 }
 
+static void judge(void)
+{
+	section("all");
+	is(bad_regs, 0, "no instruction changed a register that it must keep");
+	is(bad_flags, 0, "all flags were as they must be");
+	is(bad_model, 0, "all results were as the model says");
+}
+
+static void no_violations(void)
+{
+	print("# expect violations-write 0\n");
+	print("# expect violations-table 0\n");
+	print("# expect violations-tlb 0\n");
+	print("# expect audit-now 0\n");
+}
+
+static void finish(void)
+{
+	no_violations();
+	print("# expect violations-rule %llu\n", rule_violations);
+	sync_referee();
+}
+
 void run_tests(void)
 {
 	snp_detect();
@@ -84,6 +107,12 @@ void run_tests(void)
 	}
 	if (!is_ram(R0, 3 * SZ_1G))
 		bail_out("the tests need RAM from 4 GB to 7 GB");
+	if (flag_on("psp")) {
+		tests_psp();
+		judge();
+		finish();
+		return;
+	}
 	tests_msr_reset();
 	tests_insn_off();
 	tests_rmpopt_off();
@@ -99,23 +128,12 @@ void run_tests(void)
 	tests_random();
 	tests_dma();
 
-	section("all");
-	is(bad_regs, 0, "no instruction changed a register that it must keep");
-	is(bad_flags, 0, "all flags were as they must be");
-	is(bad_model, 0, "all results were as the model says");
+	judge();
 	print_expectations();
-	print("# expect violations-write 0\n");
-	print("# expect violations-table 0\n");
-	print("# expect violations-tlb 0\n");
-	print("# expect audit-now 0\n");
+	no_violations();
 	/* A write counts once for each of the accesses that QEMU makes of it. */
 	print("# expect%s dma-blocked %llu\n", dma_blocked ? "-min" : "", dma_blocked);
 	sync_referee();
 	tests_race();
-	print("# expect violations-write 0\n");
-	print("# expect violations-table 0\n");
-	print("# expect violations-tlb 0\n");
-	print("# expect violations-rule %llu\n", rule_violations);
-	print("# expect audit-now 0\n");
-	sync_referee();
+	finish();
 }

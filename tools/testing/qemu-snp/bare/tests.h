@@ -32,6 +32,8 @@ void tests_dma(void);
 void tests_race(void);
 void tests_absent(void);
 void tests_no_rmp(void);
+/* All of the PSP, instead of the others. */
+void tests_psp(void);
 
 /* RMPOPT on a vCPU. Returns CF. */
 bool rmpopt_on(u32 cpu, u64 pa, u64 fn);
