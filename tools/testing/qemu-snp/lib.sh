@@ -53,3 +53,23 @@ source_id()
 	fi
 	say "$(realpath -m "$1")${commit:+ $commit}"
 }
+
+# What the guest gets besides busybox: the programs of the series' selftests, and kexec.
+guest_tools=("$build/guest/snp_vm" "$build/guest/rmpopt_test" "$build/guest/kexec")
+
+build_guest_tools()
+{
+	local selftests=$top/tools/testing/selftests tests
+	tests=$selftests/rmpopt
+	# No libc knows yet what the selftests use.
+	step guest-headers "Installing the kernel's headers" \
+		make -C "$linux" "${kmake_vars[@]}" "O=$build/kernel" "INSTALL_HDR_PATH=$build/usr" headers_install
+	mkdir -p "$build/guest"
+	set -- gcc -static -O2 -Wall -Wextra -D_GNU_SOURCE= -isystem "$build/usr/include" \
+		-isystem "$linux/tools/testing/selftests" -isystem "$linux/tools/include" -o
+	step guest-snp_vm "Building snp_vm" \
+		"$@" "${guest_tools[0]}" "$tests/snp_vm_tool.c" "$tests/snp_vm.c"
+	step guest-rmpopt_test "Building rmpopt_test" \
+		"$@" "${guest_tools[1]}" "$tests/rmpopt_test.c" "$tests/snp_vm.c"
+	step guest-kexec "Building kexec" "$@" "${guest_tools[2]}" "$qemu_snp/kexec.c"
+}
