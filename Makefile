@@ -14,9 +14,11 @@ Q := tools/testing/qemu-snp
 # MUTATIONS=REGEX     make mutate: only those with a matching name
 # BARE=WORD           make qemu-test: of the kernel's runs on the bare machine those named like it
 # LINUX_TEST=WORD     make qemu-test: of the boots of Linux those named like it
-export LINUX QEMU QEMU_CONFIGURE SIGNOFF KUNIT_FILTER MUTATIONS BARE LINUX_TEST
+# HOST_TEST=WORD      make host-test: only the scenarios named like it
+# MAP=FILE.svg        make run: the maps as a picture, too
+export LINUX QEMU QEMU_CONFIGURE SIGNOFF KUNIT_FILTER MUTATIONS BARE LINUX_TEST HOST_TEST MAP
 
-.PHONY: help deps linux export series kernel kunit roundtrip test run shell check mutate qemu qemu-test qemu-export clean
+.PHONY: help deps linux export series kernel kunit roundtrip test run shell check mutate qemu qemu-test host-test qemu-export clean
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -45,13 +47,13 @@ kunit: linux ## Run the KUnit tests in QEMU, by emulation (KUNIT_FILTER=...)
 roundtrip: linux ## Test that make linux, export and series lose nothing
 	@$T/roundtrip-test
 
-test: linux qemu ## Run all tests: KUnit, the round trip, and qemu-test
+test: linux qemu ## Run all tests: KUnit, the round trip, the maps, qemu-test and host-test
 	@$T/test
 
-run: linux ## Boot the kernel in QEMU and judge what it says
+run: linux qemu ## Boot an emulated SNP host, start and stop guests, show what is optimized (MAP=...)
 	@$T/run
 
-shell: linux ## The same with a shell
+shell: linux qemu ## The same machine with a shell
 	@$T/run --shell
 
 check: linux ## Build every step of the series and let the kernel's checkers read it
@@ -65,6 +67,9 @@ qemu: deps ## Build QEMU with an emulated SNP host in build/qemu-snp
 
 qemu-test: linux qemu ## Test the emulated SNP host: style, options, each rule on the bare machine, Linux
 	@$Q/test
+
+host-test: linux qemu ## Test the series on the emulated SNP host (HOST_TEST=...)
+	@$Q/host-test
 
 qemu-export: deps ## Write the commits of build/qemu-snp/src back to tools/testing/qemu-snp/patches
 	@$Q/export

@@ -1,0 +1,571 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""
+host_test.py COUNTS: the series on the emulated SNP host, from the first pass to the last
+shutdown, judged by what the emulator has seen. The kernel's word counts only where it
+complains. The numbers of tests passed and failed go to the file COUNTS.
+HOST_TEST=WORD: only the scenarios with that in their name.
+
+Started by host-test, which builds what is needed. But for a few scenarios the guest's
+clock jumps while it is idle, so what depends on time is one command of the guest.
+"""
+import os
+import pathlib
+import re
+import sys
+import traceback
+
+sys.dont_write_bytecode = True
+
+import host  # noqa: E402
+from host import BUILD, HostError  # noqa: E402
+
+GB = 1 << 30
+SECOND = 1_000_000_000
+NO_HOLD = 2**64 - 1
+PSP = {
+	'INIT': 0x01, 'SHUTDOWN': 0x02, 'SNP_INIT_EX': 0x85, 'SNP_SHUTDOWN_EX': 0x86,
+	'SNP_DECOMMISSION': 0x90,
+}
+# The kernel's RMPOPT_WORK_TIMEOUT, and how long a pass may take to begin and to end
+DELAY = 10 * SECOND
+SLACK = 2 * SECOND
+
+DEBUG = BUILD / 'debug' / 'kernel'
+SERIES = BUILD / 'kernel'
+PASS = 'dyndbg="func rmpopt_work_handler +p"'
+# A failing SNP_DECOMMISSION is worth a WARN to KVM.
+DECOMMISSION_WARN = re.compile('snp_decommission_context|sev_vm_destroy|cut here|Call Trace')
+
+scenarios = []
+
+
+def scenario(name, **machine):
+	def register(function):
+		scenarios.append((name, machine, function))
+		return function
+	return register
+
+
+class Machine(host.Host):
+	"""A host, the judgements on it, and its journal in the terms of RMPOPT."""
+
+	passed = failed = 0
+
+	def __init__(self, name, *, kernel=DEBUG, smp='4,sockets=1,cores=2,threads=2', memory='6G',
+		     append='', nodes=False, virtual_time=True, x86_shutdown=True, **machine):
+		machine.setdefault('devices', (
+			'amd-snp-host,id=snp0,journal=on', 'amd-iommu,snp=on',
+			f'amd-psp,id=psp0,x86-shutdown={"on" if x86_shutdown else "off"}'))
+		self.scenario = name
+		self.expected = None
+		options = host.nodes(int(smp.split(',')[0])) if nodes else []
+		super().__init__(f'host-{re.sub("[^A-Za-z0-9]+", "-", name)}', kernel=kernel,
+				 initrd=f'{kernel}.gz', smp=smp, memory=memory, virtual_time=virtual_time,
+				 append=f'loglevel=8 {PASS} {append}', options=options, boot_timeout=300,
+				 **machine)
+
+	def judge(self, text, good, why=''):
+		if good:
+			Machine.passed += 1
+			print(f'ok - {self.scenario}: {text}', flush=True)
+		else:
+			Machine.failed += 1
+			print(f'not ok - {self.scenario}: {text}', flush=True)
+			if why != '':
+				print(f'    {why}')
+		return good
+
+	def equal(self, text, expected, found):
+		return self.judge(text, expected == found, f'expected {expected}, found {found}')
+
+	def runs(self, text, command, timeout=120):
+		status, output = self.run(command, timeout)
+		return self.judge(text, status == 0, f'{command}: status {status}: {output[-500:]}')
+
+	def fails(self, text, command, regex, timeout=120):
+		status, output = self.run(command, timeout)
+		return self.judge(text, status != 0 and re.search(regex, output),
+				  f'{command}: status {status}: {output[-500:]}')
+
+	def said(self, text, regex):
+		return self.judge(text, any(re.search(regex, line) for line in self.log.console),
+				  f'the kernel never said: {regex}')
+
+	def finish(self):
+		"""What has to hold at the end of every scenario."""
+		found = [line for line in self.complaints()
+			 if not (self.expected and self.expected.search(line))]
+		self.judge('no complaint of the kernel', not found, '\n    '.join(found[:10]))
+		self.equal('no violation', 0, self.snp('violations'))
+		self.equal('the tables agree with the RMP', 0, self.snp('audit-now'))
+		self.equal('the journal is complete', 0, self.snp('journal-lost'))
+		self.quit()
+
+	# What the emulator has seen
+
+	def events(self, *kinds, since=0, value=None):
+		return [e for e in self.journal() if e['what'] in kinds and e['at'] >= since
+			and value in (None, e['value'])]
+
+	def now(self):
+		"""The guest's clock as the journal has it: that of its last entry."""
+		return self.journal()[-1]['at']
+
+	def verified(self, since=0):
+		return self.events('rmpopt', since=since, value=0)
+
+	def passes(self, since=0):
+		"""RMPOPT comes in bursts. Seconds of the guest's clock are between passes."""
+		result = []
+		for e in self.verified(since):
+			if not result or e['at'] - result[-1][-1]['at'] > SECOND:
+				result.append([])
+			result[-1].append(e)
+		return result
+
+	def wait_pass(self, since, number=1):
+		"""Until the kernel says that as many passes have ended, which began after SINCE."""
+		def ended():
+			passes = self.passes(since)
+			return len(passes) >= number and self.pass_is_over(passes[number - 1]) and passes
+		return self.wait(ended, f'pass {number}', 120)[number - 1]
+
+	def pass_is_over(self, entries):
+		"""It has come to the last region, and all that take part in that have."""
+		last = self.window()[1] // GB * GB
+		entries = [e for e in entries if e['address'] == last]
+		return entries and (not entries[0]['result'] or len(entries) == self.cores())
+
+	def window(self):
+		match = [m for m in (re.search(r'RMPOPT enabled on (\d+) cores for \[0x([0-9a-f]+) - 0x([0-9a-f]+)\]',
+					       line) for line in self.log.console) if m][-1]
+		return int(match[2], 16), int(match[3], 16)
+
+	def cores(self):
+		return len(self.snp('cores'))
+
+	def tables(self):
+		"""Regions that are optimized, by core."""
+		return {core['core']: {(core['base'] & -GB) + region * GB for region in core['regions']}
+			for core in self.snp('cores')}
+
+	def bases(self):
+		return [core['base'] for core in self.snp('cores')]
+
+	def regions(self):
+		return {region['address']: region for region in self.snp('regions')}
+
+	def optimizable(self):
+		"""Regions of the window with nothing in them that RMPOPT would have to respect."""
+		start, end = self.window()
+		regions = self.regions()
+		return {pa for pa in range(start, end, GB)
+			if not any(regions.get(pa, {}).get(key) for key in ('assigned', 'fixed', 'rmp'))}
+
+	def all_optimized(self, text):
+		wanted = self.optimizable()
+		tables = self.tables()
+		return self.judge(text, wanted and all(table == wanted for table in tables.values()),
+				  f'{sorted(pa // GB for pa in wanted)} GB expected, found '
+				  f'{ {core: sorted(pa // GB for pa in t) for core, t in tables.items()} }')
+
+	def one_pass(self, text, entries, start):
+		"""A pass that visits each region at most once on each core, and not too early."""
+		seen = [(e['core'], e['address']) for e in entries]
+		good = self.judge(f'{text}: in one pass', len(seen) == len(set(seen)),
+				  f'{len(seen)} RMPOPT for {len(set(seen))} cells')
+		delay = entries[0]['at'] - start
+		return self.judge(f'{text}: 10 s later', DELAY - SECOND // 50 <= delay <= DELAY + SLACK,
+				  f'{delay / SECOND:.3f} s') and good
+
+	def set_up(self):
+		"""RMPOPT is set up, and what that has to look like."""
+		self.said('SNP is enabled', r'kvm_amd: SEV-SNP enabled')
+		start = self.window()[0]
+		self.equal('RMPOPT_BASE on every core', [start | 1] * self.cores(), self.bases())
+
+	def last(self, *kinds, value=None):
+		return self.events(*kinds, value=value)[-1]['at']
+
+	def guests(self, *options):
+		vms = self.program(' '.join(('snp_vm', *options)))
+		vms.wait_line('^ready$', 240)
+		return vms
+
+	def load(self, modules='ccp kvm-amd'):
+		return ' && '.join(f'modprobe {m}' for m in modules.split())
+
+	def asids(self):
+		return self.check("awk '$1 == \"sev_es\" { print $2 }' /sys/fs/cgroup/host/misc.current").strip()
+
+	def leaks(self):
+		"""
+		What kmemleak has found. It wants to be sure, so it takes two scans. It does
+		not look into the table of RMP segments, a page, and thinks they are lost.
+		"""
+		text = self.check('cd /sys/kernel/debug && echo scan >kmemleak && echo scan >kmemleak && cat kmemleak', 240)
+		return [report for report in re.split('(?=unreferenced object)', text)
+			if report.strip() and 'alloc_rmp_segment_desc' not in report]
+
+
+@scenario('life', nodes=True)
+def life(m):
+	"""From boot through guests of all kinds to unload, x86 shutdown and reload."""
+	m.set_up()
+	enabled = m.last('base')
+	first = m.wait_pass(0)
+	m.one_pass('the first pass', first, m.last('psp-done', value=PSP['SNP_INIT_EX']))
+	m.judge('RMPOPT comes after RMPOPT_BASE', enabled < first[0]['at'])
+	m.all_optimized('the first pass optimizes all that can be')
+
+	# Guests cost what they touch
+	before, pages = m.tables(), m.regions()
+	vms = m.guests('--vms 3 --memory 16M --node 1,2,3')
+	touched = {pa for pa, region in m.regions().items()
+		   if region['assigned'] > pages.get(pa, {}).get('assigned', 0)}
+	m.judge('guests are where they were wanted', len(touched & m_regions(1, 2, 3)) == 3,
+		sorted(pa // GB for pa in touched))
+	m.judge('launching clears the regions touched, and only these, on all cores',
+		all(m.tables()[core] == table - touched for core, table in before.items()),
+		f'touched {touched}, tables {m.tables()}')
+	m.equal('ASIDs are taken', '3', m.asids())
+
+	# Ends within 10 seconds of each other
+	m.check(f'for i in 0 1 2; do echo close $i >{vms.dir}/in; sleep 4; done')
+	m.wait(lambda: len(m.events('psp-done', value=PSP['SNP_DECOMMISSION'])) == 3, 'three teardowns')
+	ends = [e['at'] for e in m.events('psp-done', value=PSP['SNP_DECOMMISSION'])]
+	m.judge('the ends are apart', all(3 * SECOND < b - a < DELAY for a, b in zip(ends, ends[1:])), ends)
+	again = m.wait_pass(ends[0])
+	m.one_pass('after the last of three teardowns', again, ends[-1])
+	m.all_optimized('teardown wins all back')
+	vms.close()
+	m.equal('ASIDs are free again', '0', m.asids())
+
+	# A teardown while a pass is under way
+	vms = m.guests('--vms 2 --memory 16M --node 1,2')
+	middle = sorted(m.optimizable())[-1]
+	m.qom_set('snp0', 'hold-rmpopt', middle)
+	vms.send('close 0')
+	m.wait(lambda: m.snp('held-rmpopt'), 'the pass to be held', 120)
+	begun = m.now()
+	vms.send('close 1')
+	m.wait(lambda: m.events('psp-done', since=begun, value=PSP['SNP_DECOMMISSION']), 'the teardown')
+	end = m.last('psp-done', value=PSP['SNP_DECOMMISSION'])
+	m.judge('the pass is still held', m.snp('held-rmpopt'))
+	m.qom_set('snp0', 'hold-rmpopt', NO_HOLD)
+	second = m.wait(lambda: [p for p in m.passes(end) if p[0]['at'] >= end + DELAY - SECOND // 50 and
+				 m.pass_is_over(p)], 'another pass', 120)[0]
+	m.one_pass('a teardown during a pass leads to another one', second, end)
+	m.all_optimized('which wins all back')
+	vms.close()
+
+	for turn in range(2):
+		m.fails('CPUs cannot go offline', 'echo 0 >/sys/devices/system/cpu/cpu3/online', 'busy')
+		m.runs('kvm-amd can be unloaded', 'rmmod kvm_amd && rmmod ccp')
+		shutdown = m.last('psp', value=PSP['SNP_SHUTDOWN_EX'])
+		m.equal('every RMPOPT_BASE is cleared', [0] * m.cores(), m.bases())
+		m.judge('... before the firmware is asked to shut down',
+			all(e['at'] < shutdown for e in m.events('base')) and not m.verified(shutdown))
+		m.equal('SNP is off', 'uninit', m.psp('state')['snp'])
+		m.runs('CPUs can go offline and come back', 'cd /sys/devices/system/cpu/cpu3 && '
+		       'echo 0 >online && echo 1 >online')
+		m.runs('kvm-amd can be loaded again', m.load())
+		m.set_up()
+		m.wait_pass(m.last('psp-done', value=PSP['SNP_INIT_EX']))
+		m.all_optimized('and optimizes all again')
+	m.runs('it works a third time', 'rmmod kvm_amd && rmmod ccp')
+	m.equal('nothing has leaked', [], m.leaks())
+
+
+def m_regions(*numbers):
+	"""Node N is the Nth GB above 4 GB."""
+	return {(3 + number) * GB for number in numbers}
+
+
+@scenario('legacy shutdown', x86_shutdown=False, nodes=True)
+def legacy(m):
+	"""SNP_EN stays set, and RMPOPT stays on. The next SNP_INIT clears the tables."""
+	m.set_up()
+	m.wait_pass(0)
+	for turn in range(2):
+		m.runs('kvm-amd can be unloaded', 'rmmod kvm_amd')
+		m.equal('the firmware has shut down', 'uninit', m.psp('state')['snp'])
+		m.fails('CPUs cannot go offline as long as SNP_EN is set',
+			'echo 0 >/sys/devices/system/cpu/cpu3/online', 'busy')
+		m.runs('kvm-amd can be loaded again', m.load())
+		init = m.last('psp-done', value=PSP['SNP_INIT_EX'])
+		m.set_up()
+		m.one_pass('after SNP_INIT', m.wait_pass(init), init)
+		m.all_optimized('all is optimized again')
+		vms = m.guests('--vms 2 --memory 16M --node 1,2')
+		m.equal('guests can be closed', 0, vms.close())
+		end = m.last('psp-done', value=PSP['SNP_DECOMMISSION'])
+		m.one_pass('after the guests', m.wait_pass(end), end)
+		m.all_optimized('and all is optimized again')
+	m.equal('nothing has leaked', [], m.leaks())
+
+
+@scenario('hotplug', append='host.modules=no')
+def hotplug(m):
+	online = '/sys/devices/system/cpu/cpu3/online'
+	m.runs('a CPU can go offline before SNP is initialized', f'echo 0 >{online}')
+	m.runs('the modules load', m.load())
+	m.said('SNP is not initialized with a CPU offline', 'SNP init failed|not all CPUs online')
+	m.equal('no RMPOPT_BASE is enabled', [0] * m.cores(), m.bases())
+	m.equal('the firmware was not asked', [], m.events('psp', value=PSP['SNP_INIT_EX']))
+	m.runs('hotplug works on', f'echo 1 >{online} && echo 0 >{online} && echo 1 >{online}')
+	m.runs('once the CPU is back the modules load', f'rmmod kvm_amd && rmmod ccp && {m.load()}')
+	m.set_up()
+	m.fails('now CPUs stay', f'echo 0 >{online}', 'busy')
+	m.wait_pass(0)
+	m.all_optimized('all is optimized')
+
+
+def unload_during_pass(m, command, what):
+	m.set_up()
+	held = sorted(range(m.window()[0], m.window()[1], GB))[-3]
+	m.qom_set('snp0', 'hold-rmpopt', held)
+	m.wait(lambda: m.snp('held-rmpopt'), 'the pass to be held', 120)
+	m.check(f'({command}; echo $? >/tmp/unloaded) >/dev/null 2>&1 &')
+	m.wait(lambda: 'D' in m.check("awk '{ print $3 }' /proc/[0-9]*/stat 2>/dev/null; true") or
+	       m.run('test -f /tmp/unloaded')[0] == 0, f'{what} to wait')
+	m.judge(f'{what} waits for the pass', m.run('test -f /tmp/unloaded')[0])
+	m.equal('the firmware is not asked while a pass runs', [], m.events('psp', value=PSP['SNP_SHUTDOWN_EX']))
+	m.judge('RMPOPT_BASE stays enabled as long', all(m.bases()), m.bases())
+	m.qom_set('snp0', 'hold-rmpopt', NO_HOLD)
+	m.wait(lambda: m.run('test -f /tmp/unloaded')[0] == 0, what, 120)
+	m.equal(f'{what} ends well', '0', m.check('cat /tmp/unloaded').strip())
+	shutdown = m.last('psp', value=PSP['SNP_SHUTDOWN_EX'])
+	m.equal('no RMPOPT after the shutdown', [], m.verified(shutdown))
+
+
+@scenario('unload during a pass', nodes=True)
+def unload_x86(m):
+	"""SNP_SHUTDOWN_EX would arrive in the middle of a pass."""
+	unload_during_pass(m, 'rmmod kvm_amd && rmmod ccp', 'unloading')
+	m.equal('every RMPOPT_BASE is cleared', [0] * m.cores(), m.bases())
+	m.runs('all of it can be had again', m.load())
+	m.wait_pass(m.last('psp-done', value=PSP['SNP_INIT_EX']))
+	m.all_optimized('and is optimized')
+
+
+@scenario('failures of init', append='host.modules=no')
+def init_failures(m):
+	"""Each command of the way to SNP fails once. Nothing is left half set up."""
+	for fail in ('SNP_PLATFORM_STATUS:1', 'SNP_FEATURE_INFO:4', 'PLATFORM_STATUS:1', 'SNP_INIT_EX:3',
+		     'SNP_INIT_EX:0x26', 'INIT:9', 'INIT:0x18', 'DF_FLUSH:1',
+		     'SNP_PLATFORM_STATUS:0x1a:2', 'SNP_PAGE_RECLAIM:0x1a', 'SHUTDOWN:1', 'SNP_SHUTDOWN_EX:0x0f',
+		     'SNP_SHUTDOWN_EX:1'):
+		m.qom_set('psp0', 'fail', fail)
+		m.run(m.load())
+		enabled = m.psp('state')['snp'] == 'init'
+		wanted = m.bases() != [0] * m.cores()
+		m.judge(f'{fail}: no RMPOPT without SNP', enabled or not wanted, m.bases())
+		m.run('rmmod kvm_amd; rmmod ccp')
+		m.equal(f'{fail}: has happened', '', m.psp('fail'))
+		m.runs(f'{fail}: the next time all is well', f'{m.load()} && rmmod kvm_amd && rmmod ccp')
+	m.runs('in the end the modules load', m.load())
+	m.set_up()
+	m.wait_pass(m.last('psp-done', value=PSP['SNP_INIT_EX']))
+	m.all_optimized('and all is optimized')
+
+
+@scenario('failure after SNP_INIT', append='host.modules=no')
+def flush_failure(m):
+	"""The firmware has initialized SNP, but to the kernel that failed: it stays so until the next boot."""
+	m.qom_set('psp0', 'fail', 'SNP_DF_FLUSH:1')
+	for turn in range(2):
+		m.run(m.load())
+		m.equal('RMPOPT is not set up', [], m.events('base'))
+		m.run('rmmod kvm_amd; rmmod ccp')
+	m.equal('the failure has happened', '', m.psp('fail'))
+	m.fails('CPUs stay', 'echo 0 >/sys/devices/system/cpu/cpu3/online', 'busy')
+
+
+@scenario('failures of guests', nodes=True)
+def guest_failures(m):
+	"""
+	Each command of a guest's life fails once. The guest is gone, RMPOPT comes back. The
+	ninth page is the first of a second call: of a call that has got somewhere, KVM
+	lets user space repeat the rest.
+	"""
+	m.set_up()
+	m.wait_pass(0)
+	for fail in ('SNP_GCTX_CREATE:0x1a', 'SNP_LAUNCH_START:7', 'SNP_ACTIVATE:0xd', 'SNP_LAUNCH_UPDATE:0x1a',
+		     'SNP_LAUNCH_UPDATE:0x1c:9', 'SNP_LAUNCH_FINISH:2', 'SNP_DECOMMISSION:0x10',
+		     'SNP_PAGE_RECLAIM:0x1a', 'SNP_PAGE_RECLAIM:0x1a:2'):
+		begun = m.now()
+		teardown = fail.startswith(('SNP_DECOMMISSION', 'SNP_PAGE_RECLAIM'))
+		m.qom_set('psp0', 'fail', fail)
+		if teardown:
+			m.expected = DECOMMISSION_WARN
+			m.equal(f'{fail}: the guest ends', 0, m.guests('--memory 16M --node 1').close())
+		else:
+			status, output = m.run('snp_vm --memory 16M --node 1 </dev/null')
+			m.judge(f'{fail}: user space is told', status == 1 and 'firmware error' in output, output)
+		m.equal(f'{fail}: has happened', '', m.psp('fail'))
+		m.equal(f'{fail}: the next guest is well', 0, m.guests('--memory 16M --node 1').close())
+		m.wait_pass(begun)
+		m.wait(lambda: all(t == m.optimizable() for t in m.tables().values()), f'{fail}: all optimized')
+		m.judge(f'{fail}: all is optimized again', True)
+	m.equal('ASIDs are free but for the one of the failed SNP_DECOMMISSION', '1', m.asids())
+
+
+@scenario('kselftest', kernel=SERIES, smp='8,sockets=1,cores=4,threads=2', nodes=True, virtual_time=False)
+def kselftest(m):
+	"""The series' own user space tests, unchanged, and with them the next pass."""
+	status, output = m.run('cd /tmp && rmpopt_test', 900)
+	for line in re.findall(r'^(?:not )?ok \d+ .*$', output, re.M):
+		m.judge(f'rmpopt_test {line.split(" ", 2)[2]}', line.startswith('ok') or ' # SKIP' in line, output[-2000:])
+	m.judge('rmpopt_test ends well', status == 0, output[-2000:])
+	end = m.last('psp-done', value=PSP['SNP_DECOMMISSION'])
+	m.wait_pass(end)
+	m.all_optimized('all is optimized after it')
+	m.equal('no guest is left', [], m.psp('guests'))
+
+
+def second_kernel(m, command, text):
+	"""Another kernel takes over, and does not stumble over what the first one has left."""
+	position = m.console_position()
+	m.check(f'({command}) >/dev/null 2>&1 &')
+	m.wait_console('^host-init: ready$', 300, position)
+	m.judge(text, True)
+	return position
+
+
+def kexec(m, guest):
+	m.set_up()
+	m.wait_pass(0)
+	vms = m.guests('--memory 16M --node 1')
+	if not guest:
+		vms.close()
+	second_kernel(m, 'kexec /bin/bzImage /bin/host.gz "$(cat /proc/cmdline)"', 'a second kernel boots')
+	m.set_up()
+	m.wait_pass(m.last('psp-done', value=PSP['SNP_INIT_EX']))
+	m.all_optimized('all is optimized')
+	m.equal('guests can be had', 0, m.guests('--vms 2 --memory 16M --node 1,2').close())
+
+
+@scenario('kexec, x86 shutdown', nodes=True)
+def kexec_x86(m):
+	"""With a guest, as checks of its memory are off for the second kernel."""
+	kexec(m, True)
+
+
+@scenario('kexec, legacy shutdown', nodes=True, x86_shutdown=False)
+def kexec_legacy(m):
+	"""Pages of a guest would still be assigned, and no kernel could live with that."""
+	kexec(m, False)
+
+
+def kdump(m):
+	m.set_up()
+	m.wait_pass(0)
+	m.guests('--memory 16M --node 1')
+	m.runs('a kernel for the event of a panic is loaded',
+	       'kexec -p /bin/bzImage /bin/host.gz "$(sed "s/crashkernel=[^ ]*//" /proc/cmdline) host.modules=no nr_cpus=1"')
+	m.panics = True
+	# Not at once, so that there is an answer to this.
+	position = second_kernel(m, 'sleep 1; echo c >/proc/sysrq-trigger', 'it boots after a panic')
+	m.expected = re.compile('sysrq|Kernel panic|Oops|BUG: kernel NULL pointer dereference|Call Trace')
+	m.judge('the first kernel had nothing else to complain of',
+		not [line for line in m.log.console[:position] if host.COMPLAINT.search(line)])
+
+
+@scenario('kdump, x86 shutdown', append='crashkernel=512M', kernel=SERIES, nodes=True)
+def kdump_x86(m):
+	kdump(m)
+
+
+@scenario('kdump, legacy shutdown', append='crashkernel=512M', x86_shutdown=False, kernel=SERIES, nodes=True)
+def kdump_legacy(m):
+	kdump(m)
+
+
+def works(m):
+	m.set_up()
+	m.wait_pass(0)
+	m.all_optimized('all is optimized')
+	m.equal('guests come and go', 0, m.guests('--vms 2 --memory 16M').close())
+	end = m.last('psp-done', value=PSP['SNP_DECOMMISSION'])
+	m.one_pass('after them', m.wait_pass(end), end)
+	m.all_optimized('all is optimized again')
+
+
+def works_without(m):
+	m.said('SNP is enabled', r'kvm_amd: SEV-SNP enabled')
+	m.equal('guests come and go', 0, m.guests('--vms 2 --memory 16M').close())
+	m.equal('RMPOPT is never executed', [], m.verified())
+	m.equal('RMPOPT_BASE is never written', [], m.events('base'))
+
+
+@scenario('one CPU', smp='1', kernel=SERIES)
+def one_cpu(m):
+	works(m)
+
+
+@scenario('64 CPUs', smp='64,sockets=2,cores=16,threads=2', memory='10G', kernel=SERIES, virtual_time=False)
+def many_cpus(m):
+	works(m)
+
+
+@scenario('no threads', smp='8,sockets=2,cores=4,threads=1', kernel=SERIES)
+def no_threads(m):
+	works(m)
+
+
+@scenario('nosmt', append='nosmt', kernel=SERIES)
+def nosmt(m):
+	m.said('SNP is not initialized with CPUs offline', 'not all CPUs online')
+	m.equal('RMPOPT_BASE is never written', [], m.events('base'))
+
+
+@scenario('maxcpus', append='maxcpus=2', kernel=SERIES)
+def maxcpus(m):
+	m.said('SNP is not initialized with CPUs offline', 'not all CPUs online')
+	m.equal('RMPOPT_BASE is never written', [], m.events('base'))
+	m.runs('the CPUs can be brought up', 'for c in /sys/devices/system/cpu/cpu*/online; do grep -q 1 $c || echo 1 >$c || exit; done')
+	m.runs('and then the modules load', f'rmmod kvm_amd && rmmod ccp && {m.load()}')
+	works(m)
+
+
+@scenario('clearcpuid', append='clearcpuid=103', kernel=SERIES)
+def clearcpuid(m):
+	works_without(m)
+
+
+@scenario('no RMPOPT', cpu='EPYC-SNP,-rmpopt', kernel=SERIES)
+def no_rmpopt(m):
+	works_without(m)
+
+
+@scenario('contiguous RMP', cpu='EPYC-SNP,-segmented-rmp', kernel=SERIES)
+def contiguous(m):
+	works_without(m)
+
+
+def main():
+	if len(sys.argv) != 2:
+		sys.exit(__doc__.strip())
+	only = os.environ.get('HOST_TEST', '')
+	for name, machine, function in scenarios:
+		if only not in name:
+			continue
+		try:
+			with Machine(name, **machine) as m:
+				function(m)
+				m.finish()
+		except HostError as error:
+			Machine.failed += 1
+			print(f'not ok - {name}: comes to its end\n    {error}', flush=True)
+		except (IndexError, KeyError):
+			Machine.failed += 1
+			print(f'not ok - {name}: something is missing in the journal or on the console', flush=True)
+			traceback.print_exc(file=sys.stdout)
+	pathlib.Path(sys.argv[1]).write_text(f'{Machine.passed} {Machine.failed}\n', encoding='utf-8')
+	sys.exit(3 if Machine.failed else 0)
+
+
+if __name__ == '__main__':
+	main()
