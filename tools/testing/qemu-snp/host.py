@@ -47,6 +47,9 @@ COMPLAINT = re.compile(
 # Taint of an oops, a warning and a soft lockup
 TAINT = 1 << 7 | 1 << 9 | 1 << 14
 
+# Seconds. Nothing takes that long, unless the machine is shared with others.
+TIMEOUT = 300
+
 # host-init reads one line, and the tty has room for 4096 bytes of it.
 COMMAND_MAX = 4000
 
@@ -165,7 +168,7 @@ class Program:
 		text = self.host.check(f'[ ! -f {self.dir}/status ] || cat {self.dir}/status')
 		return int(text) if text else None
 
-	def wait_line(self, regex, timeout=60):
+	def wait_line(self, regex, timeout=TIMEOUT):
 		"""The match in the next line that has one. A program that ends before is an error."""
 		def found():
 			ended = self.status() is not None
@@ -192,11 +195,11 @@ class Program:
 		self.host.run(f'kill "$(cat {self.dir}/holder)"')
 		return status
 
-	def close(self, timeout=60):
+	def close(self, timeout=TIMEOUT):
 		"""Lets it read an end of file, and returns its status."""
 		return self._end(f'kill "$(cat {self.dir}/holder)"', timeout)
 
-	def kill(self, sig='TERM', timeout=60):
+	def kill(self, sig='TERM', timeout=TIMEOUT):
 		return self._end(f'kill -{sig} "$(cat {self.dir}/pid)"', timeout)
 
 
@@ -209,7 +212,7 @@ class Host:
 	while the script thinks; qmp('stop') and qmp('cont') prevent that.
 	"""
 
-	def __init__(self, name, *, virtual_time=False, options=(), boot_timeout=120, **machine):
+	def __init__(self, name, *, virtual_time=False, options=(), boot_timeout=TIMEOUT, **machine):
 		self.name = name
 		self.machine = machine
 		self.options = list(options)
@@ -330,7 +333,7 @@ class Host:
 
 	# Waiting
 
-	def wait(self, predicate, what, timeout=60):
+	def wait(self, predicate, what, timeout=TIMEOUT):
 		"""
 		Polls what no event tells of. The predicate should be cheap; the first of its
 		results that is true is returned.
@@ -349,7 +352,7 @@ class Host:
 	def console_position(self) -> int:
 		return len(self.log.console)
 
-	def wait_console(self, regex, timeout=60, since=0):
+	def wait_console(self, regex, timeout=TIMEOUT, since=0):
 		"""The match in the first line of the console that has one, from a position on."""
 		deadline = time.monotonic() + timeout
 		pattern = re.compile(regex)
@@ -371,7 +374,7 @@ class Host:
 
 	# The guest
 
-	def run(self, command, timeout=60) -> tuple[int, str]:
+	def run(self, command, timeout=TIMEOUT) -> tuple[int, str]:
 		"""
 		Status and output, stderr included, of a command in a shell of its own. After a
 		timeout no other command can be run.
@@ -417,7 +420,7 @@ class Host:
 			raise self.disconnected(f'{command[:200]}: no answer') from None
 		return status, data.decode('utf-8', 'replace')
 
-	def check(self, command, timeout=60) -> str:
+	def check(self, command, timeout=TIMEOUT) -> str:
 		"""The output of a command that must succeed."""
 		status, output = self.run(command, timeout)
 		if status:

@@ -9,10 +9,13 @@ HOST_TEST=WORD: only the scenarios with that in their name.
 Started by host-test, which builds what is needed. But for a few scenarios the guest's
 clock jumps while it is idle, so what depends on time is one command of the guest.
 """
+import concurrent.futures
 import os
 import pathlib
 import re
 import sys
+import threading
+import time
 import traceback
 
 sys.dont_write_bytecode = True
@@ -51,6 +54,7 @@ class Machine(host.Host):
 	"""A host, the judgements on it, and its journal in the terms of RMPOPT."""
 
 	passed = failed = 0
+	counting = threading.Lock()
 
 	def __init__(self, name, *, kernel=DEBUG, smp='4,sockets=1,cores=2,threads=2', memory='6G',
 		     append='', nodes=False, virtual_time=True, x86_shutdown=True, **machine):
@@ -62,28 +66,32 @@ class Machine(host.Host):
 		options = host.nodes(int(smp.split(',')[0])) if nodes else []
 		super().__init__(f'host-{re.sub("[^A-Za-z0-9]+", "-", name)}', kernel=kernel,
 				 initrd=f'{kernel}.gz', smp=smp, memory=memory, virtual_time=virtual_time,
-				 append=f'loglevel=8 {PASS} {append}', options=options, boot_timeout=300,
+				 append=f'loglevel=8 {PASS} {append}', options=options, boot_timeout=600,
 				 **machine)
+
+	@classmethod
+	def count(cls, text, passed=0, failed=0):
+		"""For all machines, of which some run at the same time"""
+		with cls.counting:
+			cls.passed += passed
+			cls.failed += failed
+			print(text, flush=True)
 
 	def judge(self, text, good, why=''):
 		if good:
-			Machine.passed += 1
-			print(f'ok - {self.scenario}: {text}', flush=True)
+			self.count(f'ok - {self.scenario}: {text}', passed=1)
 		else:
-			Machine.failed += 1
-			print(f'not ok - {self.scenario}: {text}', flush=True)
-			if why != '':
-				print(f'    {why}')
+			self.count(f'not ok - {self.scenario}: {text}\n    {why}', failed=1)
 		return good
 
 	def equal(self, text, expected, found):
 		return self.judge(text, expected == found, f'expected {expected}, found {found}')
 
-	def runs(self, text, command, timeout=120):
+	def runs(self, text, command, timeout=host.TIMEOUT):
 		status, output = self.run(command, timeout)
 		return self.judge(text, status == 0, f'{command}: status {status}: {output[-500:]}')
 
-	def fails(self, text, command, regex, timeout=120):
+	def fails(self, text, command, regex, timeout=host.TIMEOUT):
 		status, output = self.run(command, timeout)
 		return self.judge(text, status != 0 and re.search(regex, output),
 				  f'{command}: status {status}: {output[-500:]}')
@@ -129,7 +137,7 @@ class Machine(host.Host):
 		def ended():
 			passes = self.passes(since)
 			return len(passes) >= number and self.pass_is_over(passes[number - 1]) and passes
-		return self.wait(ended, f'pass {number}', 120)[number - 1]
+		return self.wait(ended, f'pass {number}')[number - 1]
 
 	def pass_is_over(self, entries):
 		"""It has come to the last region, and all that take part in that have."""
@@ -190,7 +198,7 @@ class Machine(host.Host):
 
 	def guests(self, *options):
 		vms = self.program(' '.join(('snp_vm', *options)))
-		vms.wait_line('^ready$', 240)
+		vms.wait_line('^ready$')
 		return vms
 
 	def load(self, modules='ccp kvm-amd'):
@@ -204,7 +212,7 @@ class Machine(host.Host):
 		What kmemleak has found. It wants to be sure, so it takes two scans. It does
 		not look into the table of RMP segments, a page, and thinks they are lost.
 		"""
-		text = self.check('cd /sys/kernel/debug && echo scan >kmemleak && echo scan >kmemleak && cat kmemleak', 240)
+		text = self.check('cd /sys/kernel/debug && echo scan >kmemleak && echo scan >kmemleak && cat kmemleak')
 		return [report for report in re.split('(?=unreferenced object)', text)
 			if report.strip() and 'alloc_rmp_segment_desc' not in report]
 
@@ -247,7 +255,7 @@ def life(m):
 	middle = sorted(m.optimizable())[-1]
 	m.qom_set('snp0', 'hold-rmpopt', middle)
 	vms.send('close 0')
-	m.wait(lambda: m.snp('held-rmpopt'), 'the pass to be held', 120)
+	m.wait(lambda: m.snp('held-rmpopt'), 'the pass to be held')
 	begun = m.now()
 	vms.send('close 1')
 	m.wait(lambda: m.events('psp-done', since=begun, value=PSP['SNP_DECOMMISSION']), 'the teardown')
@@ -255,7 +263,7 @@ def life(m):
 	m.judge('the pass is still held', m.snp('held-rmpopt'))
 	m.qom_set('snp0', 'hold-rmpopt', NO_HOLD)
 	second = m.wait(lambda: [p for p in m.passes(end) if p[0]['at'] >= end + DELAY - SECOND // 50 and
-				 m.pass_is_over(p)], 'another pass', 120)[0]
+				 m.pass_is_over(p)], 'another pass')[0]
 	m.one_pass('a teardown during a pass leads to another one', second, end)
 	m.all_optimized('which wins all back')
 	vms.close()
@@ -326,7 +334,7 @@ def unload_during_pass(m, command, what):
 	m.set_up()
 	held = sorted(range(m.window()[0], m.window()[1], GB))[-3]
 	m.qom_set('snp0', 'hold-rmpopt', held)
-	m.wait(lambda: m.snp('held-rmpopt'), 'the pass to be held', 120)
+	m.wait(lambda: m.snp('held-rmpopt'), 'the pass to be held')
 	m.check(f'({command}; echo $? >/tmp/unloaded) >/dev/null 2>&1 &')
 	m.wait(lambda: 'D' in m.check("awk '{ print $3 }' /proc/[0-9]*/stat 2>/dev/null; true") or
 	       m.run('test -f /tmp/unloaded')[0] == 0, f'{what} to wait')
@@ -334,7 +342,7 @@ def unload_during_pass(m, command, what):
 	m.equal('the firmware is not asked while a pass runs', [], m.events('psp', value=PSP['SNP_SHUTDOWN_EX']))
 	m.judge('RMPOPT_BASE stays enabled as long', all(m.bases()), m.bases())
 	m.qom_set('snp0', 'hold-rmpopt', NO_HOLD)
-	m.wait(lambda: m.run('test -f /tmp/unloaded')[0] == 0, what, 120)
+	m.wait(lambda: m.run('test -f /tmp/unloaded')[0] == 0, what)
 	m.equal(f'{what} ends well', '0', m.check('cat /tmp/unloaded').strip())
 	shutdown = m.last('psp', value=PSP['SNP_SHUTDOWN_EX'])
 	m.equal('no RMPOPT after the shutdown', [], m.verified(shutdown))
@@ -429,7 +437,7 @@ def second_kernel(m, command, text):
 	"""Another kernel takes over, and does not stumble over what the first one has left."""
 	position = m.console_position()
 	m.check(f'({command}) >/dev/null 2>&1 &')
-	m.wait_console('^host-init: ready$', 300, position)
+	m.wait_console('^host-init: ready$', host.TIMEOUT, position)
 	m.judge(text, True)
 	return position
 
@@ -545,24 +553,34 @@ def contiguous(m):
 	works_without(m)
 
 
+def run_scenario(chosen):
+	name, machine, function = chosen
+	since = time.monotonic()
+	why = None
+	try:
+		with Machine(name, **machine) as m:
+			function(m)
+			m.finish()
+	except HostError as error:
+		why = str(error)
+	except (IndexError, KeyError, TypeError):
+		why = f'something is missing in the journal or on the console\n{traceback.format_exc()}'
+	if why:
+		Machine.count(f'not ok - {name}: comes to its end\n    {why}', failed=1)
+	print(f'# {name}: {time.monotonic() - since:.0f} s', flush=True)
+
+
 def main():
 	if len(sys.argv) != 2:
 		sys.exit(__doc__.strip())
 	only = os.environ.get('HOST_TEST', '')
-	for name, machine, function in scenarios:
-		if only not in name:
-			continue
-		try:
-			with Machine(name, **machine) as m:
-				function(m)
-				m.finish()
-		except HostError as error:
-			Machine.failed += 1
-			print(f'not ok - {name}: comes to its end\n    {error}', flush=True)
-		except (IndexError, KeyError):
-			Machine.failed += 1
-			print(f'not ok - {name}: something is missing in the journal or on the console', flush=True)
-			traceback.print_exc(file=sys.stdout)
+	chosen = [one for one in scenarios if only in one[0]]
+	if not chosen:
+		sys.exit(f'host_test.py: HOST_TEST={only}: there is none of that name, but '
+			 + ', '.join(one[0] for one in scenarios))
+	# vCPUs take turns where the clock jumps, so that a machine needs one CPU.
+	with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+		list(pool.map(run_scenario, chosen))
 	pathlib.Path(sys.argv[1]).write_text(f'{Machine.passed} {Machine.failed}\n', encoding='utf-8')
 	sys.exit(3 if Machine.failed else 0)
 

@@ -245,9 +245,10 @@ static uint32_t do_init(AMDPSP *s, uint32_t flags, uint64_t list)
         convert_range(s->iommu[i].start, s->iommu[i].size, ENTRY_FIRMWARE);
     }
     for (i = 0; i < n; i++) {
+        uint32_t pages = ldl_le_p(ranges + 8 + i * 16 + 8);
+
         convert_range(ldq_le_p(ranges + 8 + i * 16),
-                      (uint64_t)(uint32_t)ldl_le_p(ranges + 8 + i * 16 + 8) * RMP_PAGE_4K,
-                      ENTRY_HV_FIXED);
+                      (uint64_t)pages * RMP_PAGE_4K, ENTRY_HV_FIXED);
     }
     /* No vCPU may write to what has become the firmware's */
     CPU_FOREACH(cs) {

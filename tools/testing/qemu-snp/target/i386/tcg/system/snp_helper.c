@@ -415,6 +415,7 @@ static uint32_t rmpupdate(AMDSNPHost *s, hwaddr pa, uint64_t gpa,
     uint64_t size = page_size ? RMP_PAGE_2M : RMP_PAGE_4K;
     uint64_t *base, *entry, lo, old;
     hwaddr end = pa + size;
+    int i;
 
     *assigns = false;
     if (page_size > 1 || assigned > 1 || immutable > 1 ||
@@ -431,8 +432,8 @@ static uint32_t rmpupdate(AMDSNPHost *s, hwaddr pa, uint64_t gpa,
     }
 
     old = snp_entry_lo(entry);
-    for (; entry < amd_snp_entry(s, pa) + 2 * (size / RMP_PAGE_4K); entry += 2) {
-        if (snp_entry_lo(entry) & RMP_IMMUTABLE) {
+    for (i = 0; i < size / RMP_PAGE_4K; i++) {
+        if (snp_entry_lo(entry + 2 * i) & RMP_IMMUTABLE) {
             return RMP_FAIL_PERMISSION;
         }
     }
