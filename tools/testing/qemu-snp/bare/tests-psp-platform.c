@@ -591,6 +591,8 @@ static void make_ranges(void)
 	range(PSP_FIXED + SZ_4K, 3);
 	range(NOWHERE, 16);
 	range(BIT(51), 0xffffffff);
+	/* The next 1 GB boundary is 2^64 */
+	range(-BIT(30), BIT(18) - 1);
 	range(rmp_base, (rmp_memory_end - rmp_base) / SZ_4K);
 	range(PSP_IOMMU, psp_has_iommu());
 	range(PSP_FIXED + 100 * SZ_4K, 0);

@@ -41,7 +41,6 @@
 #define   CMDRESP_RESPONSE      (1U << 31)
 #define PSP_CMDBUF_LO           0x109e0
 #define PSP_CMDBUF_HI           0x109e4
-#define PSP_BOOTLOADER          0x109ec
 #define PSP_CAPABILITY          0x109fc
 #define   CAPABILITY_SEV        (1U << 0)
 
@@ -121,24 +120,26 @@ bool psp_range_is(uint64_t pa, uint64_t size, PSPPageState state)
     return true;
 }
 
-static bool in_range(const PSPRange *range, uint64_t pa)
+static bool overlaps(const PSPRange *range, uint64_t pa, uint64_t size)
 {
-    return pa - range->start < range->size;
+    return pa < range->start + range->size && range->start < pa + size;
 }
 
-bool psp_page_in_use(AMDPSP *s, uint64_t pa)
+bool psp_in_use(AMDPSP *s, uint64_t pa, uint64_t size)
 {
     int i;
 
-    pa = QEMU_ALIGN_DOWN(pa & ~AMD_C_BIT, RMP_PAGE_4K);
+    pa &= ~AMD_C_BIT;
+    size += pa % RMP_PAGE_4K;
+    pa -= pa % RMP_PAGE_4K;
     for (i = 0; i < PSP_IOMMU_RANGES; i++) {
-        if (in_range(&s->iommu[i], pa)) {
+        if (overlaps(&s->iommu[i], pa, size)) {
             return true;
         }
     }
-    return amd_snp_is_rmp(amd_snp, pa, RMP_PAGE_4K) ||
+    return (amd_snp->enabled && amd_snp_is_rmp(amd_snp, pa, size)) ||
            (s->legacy == PSP_INIT &&
-            (in_range(&s->tmr, pa) || in_range(&s->nv, pa)));
+            (overlaps(&s->tmr, pa, size) || overlaps(&s->nv, pa, size)));
 }
 
 uint32_t psp_check_output(AMDPSP *s, uint64_t pa, uint64_t size)
@@ -146,11 +147,9 @@ uint32_t psp_check_output(AMDPSP *s, uint64_t pa, uint64_t size)
     if (!psp_is_ram(pa, size, true)) {
         return PSP_INVALID_ADDRESS;
     }
-    if (s->snp == PSP_UNINIT) {
-        return PSP_SUCCESS;
-    }
-    if (psp_page_in_use(s, pa) ||
-        !psp_range_is(pa & ~AMD_C_BIT, size, PSP_PAGE_FIRMWARE)) {
+    if (psp_in_use(s, pa, size) ||
+        (s->snp == PSP_INIT &&
+         !psp_range_is(pa & ~AMD_C_BIT, size, PSP_PAGE_FIRMWARE))) {
         return PSP_INVALID_PAGE_STATE;
     }
     return PSP_SUCCESS;
@@ -162,26 +161,6 @@ void psp_hash384(const void *data, size_t size, uint8_t digest[PSP_DIGEST_SIZE])
 
     qcrypto_hash_bytes(QCRYPTO_HASH_ALGO_SHA384, data, size, &digest, &len,
                        &error_abort);
-}
-
-static void free_guest(gpointer guest)
-{
-    g_free(guest);
-}
-
-static gboolean release_context(gpointer key, gpointer value, gpointer opaque)
-{
-    PSPGuest *guest = value;
-
-    qemu_spin_lock(&amd_snp->lock);
-    amd_snp_set_entry(amd_snp, guest->context, RMP_ASSIGNED | RMP_IMMUTABLE);
-    qemu_spin_unlock(&amd_snp->lock);
-    return true;
-}
-
-void psp_drop_guests(AMDPSP *s)
-{
-    g_hash_table_foreach_remove(s->guests, release_context, NULL);
 }
 
 /*
@@ -250,14 +229,7 @@ static uint32_t load_identity(AMDPSP *s, uint64_t pa)
 static uint32_t check_area(AMDPSP *s, uint64_t pa, uint64_t size,
                            uint64_t align)
 {
-    if (pa % align || !psp_is_ram(pa, size, true)) {
-        return PSP_INVALID_ADDRESS;
-    }
-    if (s->snp == PSP_INIT && (psp_page_in_use(s, pa) ||
-                               !psp_range_is(pa, size, PSP_PAGE_FIRMWARE))) {
-        return PSP_INVALID_PAGE_STATE;
-    }
-    return PSP_SUCCESS;
+    return pa % align ? PSP_INVALID_ADDRESS : psp_check_output(s, pa, size);
 }
 
 static uint32_t init(AMDPSP *s, uint32_t flags, PSPRange tmr, PSPRange nv)
@@ -266,13 +238,13 @@ static uint32_t init(AMDPSP *s, uint32_t flags, PSPRange tmr, PSPRange nv)
 
     tmr.start &= ~AMD_C_BIT;
     nv.start &= ~AMD_C_BIT;
+    if (tmr.size && tmr.size < TMR_SIZE_MIN) {
+        return PSP_INVALID_LEN;
+    }
     if (flags & ~INIT_FLAGS_ES) {
         return PSP_INVALID_PARAM;
     }
     if (tmr.size) {
-        if (tmr.size < TMR_SIZE_MIN) {
-            return PSP_INVALID_LEN;
-        }
         ret = check_area(s, tmr.start, tmr.size, tmr.size);
         if (ret != PSP_SUCCESS) {
             return ret;
@@ -289,6 +261,7 @@ static uint32_t init(AMDPSP *s, uint32_t flags, PSPRange tmr, PSPRange nv)
     }
     s->tmr = tmr;
     s->nv = nv;
+    s->es = flags & INIT_FLAGS_ES;
     s->legacy = PSP_INIT;
     return save_identity(s);
 }
@@ -320,6 +293,7 @@ static uint32_t sev_init_ex(AMDPSP *s, uint8_t *buf, uint64_t pa)
 static uint32_t sev_shutdown(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
     s->legacy = PSP_UNINIT;
+    s->es = false;
     memset(&s->tmr, 0, sizeof(s->tmr));
     return PSP_SUCCESS;
 }
@@ -340,7 +314,7 @@ static uint32_t sev_platform_status(AMDPSP *s, uint8_t *buf, uint64_t pa)
         status[0] = s->api_major;
         status[1] = s->api_minor;
         status[2] = s->legacy;
-        stl_le_p(status + 3, s->identity.owned | (s->tmr.size ? 0x100 : 0));
+        stl_le_p(status + 3, s->identity.owned | s->es << 8);
         status[7] = s->build;
         psp_write(pa, status, sizeof(status));
     }
@@ -378,11 +352,15 @@ static void make_cert(AMDPSP *s, uint8_t *cert, const char *name,
 #define make_cek(s, cert) make_cert(s, cert, "CEK", 0x1004, 2)
 
 /* An output with its length at @len of the command buffer, which is at @pa */
-static uint32_t check_length(uint8_t *buf, uint64_t pa, unsigned len,
+static uint32_t check_length(AMDPSP *s, uint8_t *buf, uint64_t pa, unsigned len,
                              uint32_t needed)
 {
     uint32_t given = ldl_le_p(buf + len);
+    uint32_t ret = psp_check_output(s, pa + len, 4);
 
+    if (ret != PSP_SUCCESS) {
+        return ret;
+    }
     stl_le_p(buf + len, needed);
     psp_write(pa + len, buf + len, 4);
     return given < needed ? PSP_INVALID_LEN : PSP_SUCCESS;
@@ -391,7 +369,7 @@ static uint32_t check_length(uint8_t *buf, uint64_t pa, unsigned len,
 static uint32_t sev_pek_csr(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
     uint8_t cert[CERT_SIZE];
-    uint32_t ret = check_length(buf, pa, 8, CERT_SIZE);
+    uint32_t ret = check_length(s, buf, pa, 8, CERT_SIZE);
 
     if (ret == PSP_SUCCESS) {
         ret = psp_check_output(s, ldq_le_p(buf), CERT_SIZE);
@@ -432,8 +410,8 @@ static uint32_t sev_pek_cert_import(AMDPSP *s, uint8_t *buf, uint64_t pa)
 static uint32_t sev_pdh_cert_export(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
     g_autofree uint8_t *chain = g_malloc(CERT_CHAIN_SIZE);
-    uint32_t pdh_ret = check_length(buf, pa, 8, CERT_SIZE);
-    uint32_t ret = check_length(buf, pa, 24, CERT_CHAIN_SIZE);
+    uint32_t pdh_ret = check_length(s, buf, pa, 8, CERT_SIZE);
+    uint32_t ret = check_length(s, buf, pa, 24, CERT_CHAIN_SIZE);
 
     ret = pdh_ret ?: ret;
     if (ret == PSP_SUCCESS) {
@@ -469,7 +447,7 @@ static uint32_t sev_get_id(AMDPSP *s, uint8_t *buf, uint64_t pa)
     unsigned sockets = MIN(MACHINE(qdev_get_machine())->smp.sockets,
                            ID_SOCKETS_MAX);
     uint8_t id[ID_SIZE * ID_SOCKETS_MAX];
-    uint32_t ret = check_length(buf, pa, 8, sockets * ID_SIZE);
+    uint32_t ret = check_length(s, buf, pa, 8, sockets * ID_SIZE);
 
     if (ret == PSP_SUCCESS) {
         ret = psp_check_output(s, ldq_le_p(buf), sockets * ID_SIZE);
@@ -535,23 +513,27 @@ static bool platform_is_ready(AMDPSP *s, unsigned needs)
              (needs & PSP_NEEDS_SNP_INIT && s->snp != PSP_INIT));
 }
 
-/* Counts down to a failure that has been asked for: its status, or success */
+/*
+ * Counts down to failures that have been asked for. Returns the status of the
+ * first one that is due, or success.
+ */
 static uint32_t asked_failure(AMDPSP *s, uint32_t id)
 {
-    unsigned i;
+    uint32_t status = PSP_SUCCESS;
+    unsigned i = 0;
 
-    for (i = 0; i < s->failures->len; i++) {
+    while (i < s->failures->len) {
         PSPFailure *failure = &g_array_index(s->failures, PSPFailure, i);
 
-        if ((failure->command == -1 || failure->command == id) &&
-            !--failure->nth) {
-            uint32_t status = failure->status;
-
-            g_array_remove_index(s->failures, i);
-            return status;
+        if ((failure->command != -1 && failure->command != id) ||
+            --failure->nth) {
+            i++;
+            continue;
         }
+        status = status ?: failure->status;
+        g_array_remove_index(s->failures, i);
     }
-    return PSP_SUCCESS;
+    return status;
 }
 
 static uint32_t execute(AMDPSP *s, uint32_t id, uint64_t pa)
@@ -591,16 +573,15 @@ static void run_command(CPUState *cs, run_on_cpu_data data)
     AMDPSP *s = work->s;
     uint32_t id = work->command;
 
-    if (qatomic_read(&s->generation) != work->generation) {
+    QEMU_LOCK_GUARD(&s->lock);
+    if (s->generation != work->generation) {
         return;
     }
-    qemu_mutex_lock(&s->lock);
     s->status = execute(s, id, work->pa & ~AMD_C_BIT);
     if (id < PSP_COMMANDS) {
         s->issued[id]++;
         s->failed[id] += s->status != PSP_SUCCESS;
     }
-    qemu_mutex_unlock(&s->lock);
     trace_amd_psp_done(id, s->status);
     qemu_bh_schedule(s->done);
 }
@@ -728,7 +709,9 @@ static void psp_reset_hold(Object *obj, ResetType type)
 {
     AMDPSP *s = AMD_PSP(obj);
 
-    qatomic_inc(&s->generation);
+    /* A command may be under way still, and then has to come to nothing */
+    QEMU_LOCK_GUARD(&s->lock);
+    s->generation++;
     timer_del(&s->latency_timer);
     qemu_bh_cancel(s->done);
     s->inten = 0;
@@ -739,8 +722,8 @@ static void psp_reset_hold(Object *obj, ResetType type)
     s->busy = false;
     s->waiting = false;
 
-    qemu_mutex_lock(&s->lock);
     s->legacy = PSP_UNINIT;
+    s->es = false;
     s->snp = PSP_UNINIT;
     s->rmp_initialized = false;
     memset(&s->tmr, 0, sizeof(s->tmr));
@@ -752,7 +735,6 @@ static void psp_reset_hold(Object *obj, ResetType type)
     s->vlek = false;
     g_hash_table_remove_all(s->guests);
     bitmap_zero(s->asids_dirty, PSP_ASIDS);
-    qemu_mutex_unlock(&s->lock);
 }
 
 static void psp_realize(PCIDevice *dev, Error **errp)
@@ -973,7 +955,7 @@ static void psp_instance_init(Object *obj)
     s->hold = -1;
     qemu_mutex_init(&s->lock);
     s->guests = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL,
-                                      free_guest);
+                                      g_free);
     s->failures = g_array_new(false, false, sizeof(PSPFailure));
     object_property_add_uint64_ptr(obj, "latency-us", &s->latency_us,
                                    OBJ_PROP_FLAG_READWRITE);

@@ -78,17 +78,18 @@ static bool is_large(const uint64_t *entry)
 static uint32_t write_status(AMDPSP *s, uint64_t pa, const uint8_t *status,
                              unsigned size)
 {
-    uint32_t ret = psp_check_output(s, pa, size);
+    uint64_t *entry = amd_snp_entry(amd_snp, pa & ~AMD_C_BIT);
+    uint32_t ret;
 
-    if (s->snp == PSP_INIT && ret == PSP_SUCCESS) {
-        if (QEMU_ALIGN_DOWN(pa, RMP_PAGE_4K) !=
-            QEMU_ALIGN_DOWN(pa + size - 1, RMP_PAGE_4K)) {
+    if (s->snp == PSP_INIT) {
+        if (!entry || pa % RMP_PAGE_4K + size > RMP_PAGE_4K) {
             return PSP_INVALID_ADDRESS;
         }
-        if (is_large(amd_snp_entry(amd_snp, pa & ~AMD_C_BIT))) {
+        if (is_large(entry)) {
             return PSP_INVALID_PAGE_SIZE;
         }
     }
+    ret = psp_check_output(s, pa, size);
     if (ret == PSP_SUCCESS) {
         psp_write(pa, status, size);
         if (s->snp == PSP_INIT) {
@@ -169,7 +170,8 @@ static void find_iommu_pages(AMDPSP *s)
 /* Those of a range that are still the hypervisor's */
 static void convert_range(uint64_t pa, uint64_t size, uint64_t lo)
 {
-    uint64_t end = pa + size;
+    uint64_t limit = amd_snp->regions * RMPOPT_REGION_SIZE;
+    uint64_t end = pa < limit ? pa + MIN(size, limit - pa) : pa;
 
     for (; pa < end; pa += RMP_PAGE_4K) {
         if (!amd_snp_entry(amd_snp, pa)) {
@@ -250,6 +252,8 @@ static uint32_t do_init(AMDPSP *s, uint32_t flags, uint64_t list)
         convert_range(ldq_le_p(ranges + 8 + i * 16),
                       (uint64_t)pages * RMP_PAGE_4K, ENTRY_HV_FIXED);
     }
+    /* It may since have become RMP */
+    memset(&s->nv, 0, sizeof(s->nv));
     /* No vCPU may write to what has become the firmware's */
     CPU_FOREACH(cs) {
         tlb_flush(cs);
@@ -277,6 +281,14 @@ static uint32_t snp_init_ex(AMDPSP *s, uint8_t *buf, uint64_t pa)
     return do_init(s, flags, ldq_le_p(buf + 8));
 }
 
+static gboolean release_context(gpointer key, gpointer value, gpointer opaque)
+{
+    PSPGuest *guest = value;
+
+    set_entry(guest->context, ENTRY_FIRMWARE);
+    return true;
+}
+
 static uint32_t do_shutdown(AMDPSP *s, uint32_t flags)
 {
     CPUState *cs;
@@ -285,7 +297,7 @@ static uint32_t do_shutdown(AMDPSP *s, uint32_t flags)
     if (!bitmap_empty(s->asids_dirty, PSP_ASIDS)) {
         return PSP_DFFLUSH_REQUIRED;
     }
-    psp_drop_guests(s);
+    g_hash_table_foreach_remove(s->guests, release_context, NULL);
     if (flags & SHUTDOWN_IOMMU) {
         for (i = 0; i < PSP_IOMMU_RANGES; i++) {
             uint64_t pa = s->iommu[i].start;
@@ -356,8 +368,9 @@ static uint32_t snp_gctx_create(AMDPSP *s, uint8_t *buf, uint64_t pa)
     if (is_large(entry)) {
         return PSP_INVALID_PAGE_SIZE;
     }
+    /* Somebody may have written to the RMP behind the firmware's back */
     if (psp_page_state(context) != PSP_PAGE_FIRMWARE ||
-        psp_page_in_use(s, context)) {
+        psp_in_use(s, context, RMP_PAGE_4K) || find_guest(s, context)) {
         return PSP_INVALID_PAGE_STATE;
     }
     guest = g_new0(PSPGuest, 1);
@@ -640,7 +653,7 @@ static uint32_t snp_page_reclaim(AMDPSP *s, uint8_t *buf, uint64_t pa)
     case PSP_PAGE_FIRMWARE:
     case PSP_PAGE_PRE_GUEST:
     case PSP_PAGE_RECLAIM:
-        if (!psp_page_in_use(s, page)) {
+        if (!psp_in_use(s, page, size)) {
             break;
         }
         /* fall through */

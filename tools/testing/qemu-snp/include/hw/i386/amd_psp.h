@@ -144,7 +144,10 @@ struct AMDPSP {
     bool waiting;
     bool interrupt;
     uint32_t command;
-    /* A reset makes what is under way that of an older generation */
+    /*
+     * A reset makes what is under way that of an older generation. Written with
+     * the lock held, too.
+     */
     uint32_t generation;
     int hold;
     uint64_t latency_us;
@@ -160,6 +163,7 @@ struct AMDPSP {
     PSPState snp;
     bool rmp_initialized;
     PSPIdentity identity;
+    bool es;
     PSPRange tmr;
     PSPRange nv;
     PSPRange iommu[PSP_IOMMU_RANGES];
@@ -215,14 +219,11 @@ PSPPageState psp_page_state(uint64_t pa);
 /* Whether all pages of a range are in that state */
 bool psp_range_is(uint64_t pa, uint64_t size, PSPPageState state);
 
-/* Whether the firmware is still using the page itself */
-bool psp_page_in_use(AMDPSP *s, uint64_t pa);
+/* Whether the firmware is still using some of these pages itself */
+bool psp_in_use(AMDPSP *s, uint64_t pa, uint64_t size);
 
 /* Whether results may be written there: once SNP is initialized, to Firmware */
 uint32_t psp_check_output(AMDPSP *s, uint64_t pa, uint64_t size);
-
-/* Drops all guests. The lock is held. */
-void psp_drop_guests(AMDPSP *s);
 
 void psp_hash384(const void *data, size_t size,
                  uint8_t digest[PSP_DIGEST_SIZE]);

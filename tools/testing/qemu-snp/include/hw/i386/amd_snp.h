@@ -180,13 +180,16 @@ struct AMDSNPHost {
     uint64_t segment_pages[RMP_RST_ENTRIES];
 
     /*
-     * Serializes RMPUPDATE, PSMASH, RMPOPT function 0 and writes to
-     * RMPOPT_BASE. A spin lock because vCPUs take it without the BQL; nothing
-     * under it may leave the helper.
+     * Serializes RMPUPDATE, PSMASH, RMPOPT function 0, writes to RMPOPT_BASE
+     * and what the PSP does to the RMP. A spin lock because vCPUs take it
+     * without the BQL; nothing under it may leave the helper.
      */
     QemuSpin lock;
 
-    /* Some vCPU has set SYSCFG.SNP_EN: devices are checked from then on */
+    /*
+     * Some vCPU has set SYSCFG.SNP_EN: devices are checked from then on, until
+     * the PSP clears it on all vCPUs
+     */
     bool enabled;
 
     /* Regions that some RMPOPT has found clean; under the lock */

@@ -84,6 +84,7 @@ void x86_cpu_snp_reset(X86CPU *cpu)
     if (!cpu->snp) {
         return;
     }
+    cpu->snp->held = false;
     env->msr_syscfg = MSR_AMD64_SYSCFG_MEM_ENC;
     env->msr_hwcr = MSR_K7_HWCR_SMMLOCK | MSR_K7_HWCR_TSC_FREQ_SEL;
     env->msr_rmp_base = amd_snp ? amd_snp->rmp_base : 0;
