@@ -108,8 +108,13 @@ class Map:
 		"""All cells that are, as pairs of core and region."""
 		return {(core, region) for core, table in self.tables.items() for region in table}
 
+	def cells(self, kind):
+		"""All cells of that kind, in the same form."""
+		return {(core, region) for core in self.cores for region in self.regions
+			if self.kind(core, region) is kind}
+
 	def count(self, kind):
-		return sum(self.kind(core, region) is kind for core in self.cores for region in self.regions)
+		return len(self.cells(kind))
 
 	def total(self):
 		"""The cells that the kernel wants."""

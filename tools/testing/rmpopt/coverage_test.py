@@ -49,8 +49,9 @@ class Kinds(unittest.TestCase):
 		self.assertEqual(small().total(), 14)
 		self.assertEqual(small().losses(), {1: LOST, 3: ASSIGNED, 4: FIXED, 5: RMP, 6: ASSIGNED})
 
-	def test_optimized_cells(self):
+	def test_cells(self):
 		self.assertEqual(small().optimized(), {(0, 0), (0, 1), (0, 6), (1, 0)})
+		self.assertEqual(small().cells(LOST), {(1, 1)})
 
 	def test_base_and_window(self):
 		one = Map([], [table(0, [0, 2], base=4)], window(4, 6), [(4 * GB, 9 * GB - 1)])

@@ -204,10 +204,8 @@ FIXTURE_TEARDOWN_PARENT(snp)
 }
 
 /* That the VMs of this test use @count ASIDs now, if somebody counts. */
-#define EXPECT_ASIDS(count) do {					\
-	if (self->asids >= 0)						\
-		EXPECT_EQ(self->asids + (count), asids_in_use());	\
-} while (0)
+#define EXPECT_ASIDS(count)						\
+	EXPECT_EQ(self->asids < 0 ? -1 : self->asids + (count), asids_in_use())
 
 TEST_F_TIMEOUT(snp, one, TIMEOUT)
 {
@@ -237,9 +235,10 @@ TEST_F_TIMEOUT(snp, many, TIMEOUT)
 	if (nr_asids() < nr)
 		nr = nr_asids();
 
-	for (i = 0; i < nr; i++)
+	for (i = 0; i < nr; i++) {
 		ASSERT_OK(snp_vm_create(&self->host, &vms[i], &small));
-	EXPECT_ASIDS(nr);
+		EXPECT_ASIDS(i + 1);
+	}
 
 	/* The odd ones first, so that memory is freed between that of others. */
 	for (i = 1; i < nr; i += 2)
@@ -316,9 +315,10 @@ TEST_F_TIMEOUT(snp, punch, TIMEOUT)
 			ASSERT_OK(snp_vm_create(&self->host, &vm, &small));
 			EXPECT_OK(snp_vm_punch(&vm, holes[i].offset,
 					       holes[i].length));
-			if (refill)
+			if (refill) {
 				EXPECT_OK(snp_vm_prefault(&vm, holes[i].offset,
 							  holes[i].length));
+			}
 			snp_vm_close(&vm);
 		}
 		refill = !refill;
@@ -346,8 +346,10 @@ TEST_F_TIMEOUT(snp, close_orders, TIMEOUT)
 		EXPECT_TRUE(orders[i][1](&vm));
 		EXPECT_ASIDS(1);
 		/* The memory can still be given back by halves. */
-		if (vm.memory >= 0)
+		if (vm.memory >= 0) {
 			EXPECT_OK(snp_vm_punch(&vm, 0, vm.size / 2));
+			EXPECT_ASIDS(1);
+		}
 		EXPECT_TRUE(orders[i][2](&vm));
 		EXPECT_ASIDS(0);
 		EXPECT_FALSE(snp_vm_close(&vm));
