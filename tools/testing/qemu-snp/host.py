@@ -43,7 +43,8 @@ VIRTUAL_TIME_SHIFT = 3
 COMPLAINT = re.compile(
 	r'^(WARNING: |BUG: |Oops|general protection|UBSAN|KASAN|DEBUG_LOCKS_WARN'
 	r'|INFO: (task|rcu|trying|possible|lockdep))'
-	r'|cut here|Call Trace|detected stall|soft lockup|hard LOCKUP|Kernel panic')
+	r'|cut here|Call Trace|detected stall|soft lockup|hard LOCKUP|Kernel panic'
+	r'|Leaking PFN|RMPUPDATE failed|RMPOPT faulted')
 # Taint of an oops, a warning and a soft lockup
 TAINT = 1 << 7 | 1 << 9 | 1 << 14
 
@@ -309,11 +310,14 @@ class Host:
 		return (self.process is not None and self.process.poll() is None and
 			(self.panics or not self.log.panic))
 
-	def complaints(self) -> list[str]:
-		"""Lines of the console in which the kernel reports a mistake."""
+	def numbered_complaints(self) -> list[tuple[int, str]]:
+		"""Lines of the console in which the kernel reports a mistake, with their positions."""
 		# What printk may put before it: time and caller
 		lines = [re.sub(r'^(\[[^]]*\] *)*', '', line) for line in list(self.log.console)]
-		return [line for line in lines if COMPLAINT.search(line)]
+		return [(index, line) for index, line in enumerate(lines) if COMPLAINT.search(line)]
+
+	def complaints(self) -> list[str]:
+		return [line for _, line in self.numbered_complaints()]
 
 	def tainted(self) -> bool:
 		"""As complaints() from the kernel itself, in case that the console missed it."""
