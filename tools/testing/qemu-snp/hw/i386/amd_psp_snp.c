@@ -515,6 +515,18 @@ static uint32_t launch_page(PSPGuest *guest, LaunchPage type, uint64_t pa,
     return PSP_SUCCESS;
 }
 
+/* Whether a guest is being launched */
+static uint32_t check_launch(const PSPGuest *guest)
+{
+    if (!guest) {
+        return PSP_INVALID_GUEST;
+    }
+    if (guest->state != PSP_GUEST_LAUNCH) {
+        return PSP_INVALID_GUEST_STATE;
+    }
+    return guest->asid ? PSP_SUCCESS : PSP_INACTIVE;
+}
+
 static uint32_t snp_launch_update(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
     PSPGuest *guest = find_guest(s, ldq_le_p(buf));
@@ -526,20 +538,16 @@ static uint32_t snp_launch_update(AMDPSP *s, uint8_t *buf, uint64_t pa)
     uint64_t *entry = amd_snp_entry(amd_snp, page);
     uint64_t lo, end;
     uint8_t count[4];
+    uint32_t ret;
 
     /* Pages of incoming migration images are not supported either */
     if (type < LAUNCH_NORMAL || type > LAUNCH_CPUID || (flags >> 4) ||
         ldl_le_p(buf + 12) || buf[24] || ldl_le_p(buf + 28)) {
         return PSP_INVALID_PARAM;
     }
-    if (!guest) {
-        return PSP_INVALID_GUEST;
-    }
-    if (guest->state != PSP_GUEST_LAUNCH) {
-        return PSP_INVALID_GUEST_STATE;
-    }
-    if (!guest->asid) {
-        return PSP_INACTIVE;
+    ret = check_launch(guest);
+    if (ret != PSP_SUCCESS) {
+        return ret;
     }
     if (page % size || !entry || !psp_is_ram(page, size, true)) {
         return PSP_INVALID_ADDRESS;
@@ -573,20 +581,16 @@ static uint32_t snp_launch_finish(AMDPSP *s, uint8_t *buf, uint64_t pa)
     bool id_block_en = buf[24] & 1;
     bool auth_key_en = buf[24] & 2;
     uint8_t id_block[96];
+    uint32_t ret;
 
     /* The third bit says that VCEK is disabled */
     if ((buf[24] & ~7) || !buffer_is_zero(buf + 25, 7) ||
         (auth_key_en && !id_block_en)) {
         return PSP_INVALID_PARAM;
     }
-    if (!guest) {
-        return PSP_INVALID_GUEST;
-    }
-    if (guest->state != PSP_GUEST_LAUNCH) {
-        return PSP_INVALID_GUEST_STATE;
-    }
-    if (!guest->asid) {
-        return PSP_INACTIVE;
+    ret = check_launch(guest);
+    if (ret != PSP_SUCCESS) {
+        return ret;
     }
     if (id_block_en) {
         if (!psp_read(ldq_le_p(buf + 8), id_block, sizeof(id_block)) ||
