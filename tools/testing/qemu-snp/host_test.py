@@ -622,13 +622,13 @@ def kexec(m, guest, x86):
 	m.equal('guests can be had', 0, m.guests('--vms 2 --memory 16M --node 1,2').close())
 
 
-@scenario('kexec, x86 shutdown', nodes=True)
+@scenario('kexec, x86 shutdown', kernel=SERIES, nodes=True)
 def kexec_x86(m):
 	"""With a guest, as checks of its memory are off for the second kernel."""
 	kexec(m, guest=True, x86=True)
 
 
-@scenario('kexec, legacy shutdown', nodes=True, x86_shutdown=False)
+@scenario('kexec, legacy shutdown', kernel=SERIES, nodes=True, x86_shutdown=False)
 def kexec_legacy(m):
 	"""Pages of a guest would still be assigned, and no kernel could live with that."""
 	kexec(m, guest=False, x86=False)
