@@ -45,6 +45,8 @@ COMPLAINT = re.compile(
 	r'|INFO: (task|rcu|trying|possible|lockdep))'
 	r'|cut here|Call Trace|detected stall|soft lockup|hard LOCKUP|Kernel panic'
 	r'|Leaking PFN|RMPUPDATE failed|RMPOPT faulted')
+# What the series says when RMPOPT is set up: cores, first and last byte
+RMPOPT_ENABLED = re.compile(r'RMPOPT enabled on (\d+) cores for \[0x([0-9a-f]+) - 0x([0-9a-f]+)\]')
 # Taint of an oops, a warning and a soft lockup
 TAINT = 1 << 7 | 1 << 9 | 1 << 14
 
@@ -430,6 +432,13 @@ class Host:
 		if status:
 			raise self.error(f'{command[:200]}: status {status}, {output[-500:].strip()}')
 		return output
+
+	def system_ram(self) -> list[tuple[int, int]]:
+		"""RAM as the firmware has told the kernel, first and last bytes."""
+		found = re.findall(r'^([0-9a-f]+)-([0-9a-f]+) : System RAM$', self.check('cat /proc/iomem'), re.M)
+		if not found:
+			raise self.error('/proc/iomem: no System RAM')
+		return [(int(start, 16), int(end, 16)) for start, end in found]
 
 	def program(self, command) -> Program:
 		"""Starts one program with arguments; it may use no other syntax of the shell."""

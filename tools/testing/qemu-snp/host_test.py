@@ -28,10 +28,7 @@ from host import BUILD, HostError  # noqa: E402
 GB = 1 << 30
 SECOND = 1_000_000_000
 NO_HOLD = 2**64 - 1
-PSP = {
-	'INIT': 0x01, 'SHUTDOWN': 0x02, 'SNP_INIT_EX': 0x85, 'SNP_SHUTDOWN_EX': 0x86,
-	'SNP_DECOMMISSION': 0x90,
-}
+PSP = {'SNP_INIT_EX': 0x85, 'SNP_SHUTDOWN_EX': 0x86, 'SNP_DECOMMISSION': 0x90}
 DFFLUSH_REQUIRED = 0x0f
 # The kernel's RMPOPT_WORK_TIMEOUT, and how long a pass may take to begin and to end
 DELAY = 10 * SECOND
@@ -190,12 +187,12 @@ class Machine(host.Host):
 			result[-1].append(e)
 		return [entries for entries in result if entries[0]['at'] >= since]
 
-	def wait_pass(self, since, number=1):
-		"""Until as many passes have ended, which began after SINCE."""
+	def wait_pass(self, since):
+		"""Until the first pass has ended that began after SINCE."""
 		def ended():
 			passes = self.passes(since)
-			return len(passes) >= number and self.pass_is_over(passes[number - 1]) and passes
-		return self.wait(ended, f'pass {number}')[number - 1]
+			return passes and self.pass_is_over(passes[0]) and passes[0]
+		return self.wait(ended, 'a pass')
 
 	def pass_is_over(self, entries):
 		"""It has come to the last region, and all that take part in that have."""
@@ -210,19 +207,16 @@ class Machine(host.Host):
 		and other pieces at its top are reserved there, so -m alone does not tell the end.
 		"""
 		if not self.ram:
-			found = re.findall(r'^([0-9a-f]+)-([0-9a-f]+) : System RAM$', self.check('cat /proc/iomem'), re.M)
-			if not found:
-				raise self.error('/proc/iomem: no System RAM')
-			self.ram = (min(int(start, 16) for start, _ in found) & -GB,
-				    -(-(max(int(end, 16) for _, end in found) + 1) & -GB))
+			found = self.system_ram()
+			self.ram = (min(start for start, _ in found) & -GB,
+				    -(-(max(end for _, end in found) + 1) & -GB))
 			# QEMU's q35 puts 2 GB of it below 4 GB. The RMP is smaller than 1 GB.
 			self.equal('RAM is where QEMU puts it', (0, 2 * GB + self.memory), self.ram)
 		return self.ram
 
 	def kernels_window(self):
 		"""Cores and window as the kernel says it, the last byte made an end"""
-		match = [m for m in (re.search(r'RMPOPT enabled on (\d+) cores for \[0x([0-9a-f]+) - 0x([0-9a-f]+)\]',
-					       line) for line in self.log.console[self.anew:]) if m][-1]
+		match = [m for m in map(host.RMPOPT_ENABLED.search, self.log.console[self.anew:]) if m][-1]
 		return int(match[1]), int(match[2], 16), int(match[3], 16) + 1
 
 	def cores(self):
@@ -308,8 +302,9 @@ class Machine(host.Host):
 		self.judge('RMPOPT_BASE is never enabled', not any(self.bases()) and
 			   not self.events('base'), self.bases())
 
-	def load(self, modules='ccp kvm-amd'):
-		return ' && '.join(f'modprobe {m}' for m in modules.split())
+	@staticmethod
+	def load():
+		return 'modprobe ccp && modprobe kvm-amd'
 
 	def asids(self):
 		return self.check("awk '$1 == \"sev_es\" { print $2 }' /sys/fs/cgroup/host/misc.current").strip()
@@ -665,6 +660,9 @@ def kdump_legacy(m):
 	kdump(m)
 
 
+@scenario('one CPU', smp='1', kernel=SERIES)
+@scenario('64 CPUs', smp='64,sockets=2,cores=16,threads=2', memory='10G', kernel=SERIES, virtual_time=False)
+@scenario('no threads', smp='8,sockets=2,cores=4,threads=1', kernel=SERIES)
 def works(m):
 	m.set_up()
 	m.wait_pass(0)
@@ -675,25 +673,13 @@ def works(m):
 	m.all_optimized('all is optimized again')
 
 
+@scenario('clearcpuid', append='clearcpuid=103', kernel=SERIES)
+@scenario('no RMPOPT', cpu='EPYC-SNP,-rmpopt', kernel=SERIES)
+@scenario('contiguous RMP', cpu='EPYC-SNP,-segmented-rmp', kernel=SERIES)
 def works_without(m):
 	m.said('SNP is enabled', r'kvm_amd: SEV-SNP enabled')
 	m.equal('guests come and go', 0, m.guests('--vms 2 --memory 16M').close())
 	m.never()
-
-
-@scenario('one CPU', smp='1', kernel=SERIES)
-def one_cpu(m):
-	works(m)
-
-
-@scenario('64 CPUs', smp='64,sockets=2,cores=16,threads=2', memory='10G', kernel=SERIES, virtual_time=False)
-def many_cpus(m):
-	works(m)
-
-
-@scenario('no threads', smp='8,sockets=2,cores=4,threads=1', kernel=SERIES)
-def no_threads(m):
-	works(m)
 
 
 @scenario('nosmt', append='nosmt', kernel=SERIES)
@@ -710,21 +696,6 @@ def maxcpus(m):
 	m.begin_anew()
 	m.runs('and then the modules load', f'rmmod kvm_amd && rmmod ccp && {m.load()}')
 	works(m)
-
-
-@scenario('clearcpuid', append='clearcpuid=103', kernel=SERIES)
-def clearcpuid(m):
-	works_without(m)
-
-
-@scenario('no RMPOPT', cpu='EPYC-SNP,-rmpopt', kernel=SERIES)
-def no_rmpopt(m):
-	works_without(m)
-
-
-@scenario('contiguous RMP', cpu='EPYC-SNP,-segmented-rmp', kernel=SERIES)
-def contiguous(m):
-	works_without(m)
 
 
 def run_scenario(chosen):

@@ -12,7 +12,6 @@ Started by run, which builds what is needed.
 """
 import os
 import pathlib
-import re
 import sys
 
 sys.dont_write_bytecode = True
@@ -126,11 +125,9 @@ class Run:
 	# The steps
 
 	def boot(self):
-		match = self.machine.wait_console(
-			r'RMPOPT enabled on (\d+) cores for \[0x([0-9a-f]+) - 0x([0-9a-f]+)\]', 1)
+		match = self.machine.wait_console(host.RMPOPT_ENABLED, 1)
 		self.window = int(match[2], 16), int(match[3], 16)
-		self.ram = [(int(a, 16), int(b, 16)) for a, b in re.findall(
-			r'(?m)^([0-9a-f]+)-([0-9a-f]+) : System RAM$', self.machine.check('cat /proc/iomem'))]
+		self.ram = self.machine.system_ram()
 		print(f'{match[0]}')
 		self.show('After boot')
 		cores = self.machine.snp('cores')

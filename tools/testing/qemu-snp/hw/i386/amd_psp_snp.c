@@ -167,8 +167,9 @@ static void find_iommu_pages(AMDPSP *s)
     }
 }
 
-/* Those of a range that are still the hypervisor's */
-static void convert_range(uint64_t pa, uint64_t size, uint64_t lo)
+/* Those pages of a range that are in a state */
+static void convert_range(uint64_t pa, uint64_t size, PSPPageState state,
+                          uint64_t lo)
 {
     uint64_t limit = amd_snp->regions * RMPOPT_REGION_SIZE;
     uint64_t end = pa < limit ? pa + MIN(size, limit - pa) : pa;
@@ -178,7 +179,7 @@ static void convert_range(uint64_t pa, uint64_t size, uint64_t lo)
             /* Holes are large */
             pa = QEMU_ALIGN_DOWN(pa, RMPOPT_REGION_SIZE) + RMPOPT_REGION_SIZE -
                  RMP_PAGE_4K;
-        } else if (psp_page_state(pa) == PSP_PAGE_HYPERVISOR) {
+        } else if (psp_page_state(pa) == state) {
             set_entry(pa, lo);
         }
     }
@@ -241,16 +242,19 @@ static uint32_t do_init(AMDPSP *s, uint32_t flags, uint64_t list)
         amd_snp_clear_rmp(amd_snp);
     }
     qemu_spin_unlock(&amd_snp->lock);
-    convert_range(amd_snp->rmp_base, amd_snp->rmp_size, ENTRY_FIRMWARE);
+    convert_range(amd_snp->rmp_base, amd_snp->rmp_size, PSP_PAGE_HYPERVISOR,
+                  ENTRY_FIRMWARE);
     find_iommu_pages(s);
     for (i = 0; i < PSP_IOMMU_RANGES; i++) {
-        convert_range(s->iommu[i].start, s->iommu[i].size, ENTRY_FIRMWARE);
+        convert_range(s->iommu[i].start, s->iommu[i].size, PSP_PAGE_HYPERVISOR,
+                      ENTRY_FIRMWARE);
     }
     for (i = 0; i < n; i++) {
         uint32_t pages = ldl_le_p(ranges + 8 + i * 16 + 8);
 
         convert_range(ldq_le_p(ranges + 8 + i * 16),
-                      (uint64_t)pages * RMP_PAGE_4K, ENTRY_HV_FIXED);
+                      (uint64_t)pages * RMP_PAGE_4K, PSP_PAGE_HYPERVISOR,
+                      ENTRY_HV_FIXED);
     }
     /* It may since have become RMP */
     memset(&s->nv, 0, sizeof(s->nv));
@@ -300,14 +304,8 @@ static uint32_t do_shutdown(AMDPSP *s, uint32_t flags)
     g_hash_table_foreach_remove(s->guests, release_context, NULL);
     if (flags & SHUTDOWN_IOMMU) {
         for (i = 0; i < PSP_IOMMU_RANGES; i++) {
-            uint64_t pa = s->iommu[i].start;
-            uint64_t end = pa + s->iommu[i].size;
-
-            for (; pa < end; pa += RMP_PAGE_4K) {
-                if (psp_page_state(pa) == PSP_PAGE_FIRMWARE) {
-                    set_entry(pa, ENTRY_RECLAIM);
-                }
-            }
+            convert_range(s->iommu[i].start, s->iommu[i].size,
+                          PSP_PAGE_FIRMWARE, ENTRY_RECLAIM);
         }
     }
     memset(s->iommu, 0, sizeof(s->iommu));
