@@ -213,7 +213,7 @@ int snp_launch_finish(struct snp_vm *vm)
 	return SEV_CMD(vm, KVM_SEV_SNP_LAUNCH_FINISH, &finish);
 }
 
-int snp_vm_launch(struct snp_vm *vm, enum snp_stage stage)
+static int load(struct snp_vm *vm)
 {
 	static alignas(SNP_PAGE_SIZE) __u8
 		source[SNP_NR_NORMAL_PAGES * SNP_PAGE_SIZE];
@@ -229,9 +229,12 @@ int snp_vm_launch(struct snp_vm *vm, enum snp_stage stage)
 	};
 
 	memset(source, 0xa5, sizeof(source));
-	if (stage >= SNP_STARTED &&
-	    (snp_launch_start(vm, SNP_POLICY) ||
-	     snp_launch_update(vm, &normal) || snp_launch_update(vm, &zero)))
+	return snp_launch_update(vm, &normal) || snp_launch_update(vm, &zero) ? -1 : 0;
+}
+
+int snp_vm_launch(struct snp_vm *vm, enum snp_stage stage)
+{
+	if (stage >= SNP_STARTED && (snp_launch_start(vm, SNP_POLICY) || load(vm)))
 		return -1;
 
 	return stage >= SNP_FINISHED ? snp_launch_finish(vm) : 0;
@@ -251,14 +254,13 @@ int snp_vm_prefault(struct snp_vm *vm, __u64 gpa, __u64 size)
 	return ret;
 }
 
-/* Binds the memory that this thread allocates to @node, or to none if -1. */
+/* Binds the memory that this thread allocates to @node, unless that is -1. */
 static int bind_memory(int node)
 {
 	unsigned long mask[SNP_MAX_NODES / BITS_PER_LONG] = {};
 
 	if (node < 0)
-		return step(syscall(SYS_set_mempolicy, MPOL_DEFAULT, NULL, 0),
-			    "set_mempolicy");
+		return 0;
 
 	if (node >= SNP_MAX_NODES) {
 		errno = EINVAL;
@@ -270,39 +272,50 @@ static int bind_memory(int node)
 		    "set_mempolicy");
 }
 
-static int create(const struct snp_host *host, struct snp_vm *vm,
-		  const struct snp_vm_config *config)
+static int unbind_memory(int node)
 {
-	struct snp_error error;
+	if (node < 0)
+		return 0;
 
-	if (snp_vm_open(host, vm, config->memory, config->vcpus))
+	return step(syscall(SYS_set_mempolicy, MPOL_DEFAULT, NULL, 0), "set_mempolicy");
+}
+
+/*
+ * KVM allocates guest memory under the policy of the calling thread. What it
+ * needs besides, like the context page, is not to come from there.
+ */
+static int launch(struct snp_vm *vm, const struct snp_vm_config *config)
+{
+	if (config->stage >= SNP_STARTED &&
+	    (snp_launch_start(vm, SNP_POLICY) || bind_memory(config->node) ||
+	     load(vm) || unbind_memory(config->node)))
 		return -1;
 
 	/* KVM gives memory to the guest only after the launch. */
-	if (!snp_vm_launch(vm, config->stage) &&
-	    (config->stage < SNP_FINISHED || !config->prefault ||
-	     !snp_vm_prefault(vm, 0, config->memory)))
-		return 0;
+	if (config->stage >= SNP_FINISHED &&
+	    (snp_launch_finish(vm) ||
+	     (config->prefault && (bind_memory(config->node) ||
+				   snp_vm_prefault(vm, 0, config->memory)))))
+		return -1;
 
-	error = snp_error;
-	snp_vm_close(vm);
-	snp_error = error;
-	return -1;
+	return 0;
 }
 
 int snp_vm_create(const struct snp_host *host, struct snp_vm *vm,
 		  const struct snp_vm_config *config)
 {
+	struct snp_error error;
 	int ret;
 
-	/* KVM allocates guest memory under the policy of the calling thread. */
-	if (config->node >= 0 && bind_memory(config->node))
+	if (snp_vm_open(host, vm, config->memory, config->vcpus))
 		return -1;
 
-	ret = create(host, vm, config);
-
-	if (config->node >= 0)
-		bind_memory(-1);
+	ret = launch(vm, config);
+	error = snp_error;
+	unbind_memory(config->node);
+	if (ret)
+		snp_vm_close(vm);
+	snp_error = error;
 	return ret;
 }
 

@@ -56,7 +56,7 @@ enum snp_stage {
  * struct snp_vm_config - What kind of VM to create
  * @memory:	Bytes of guest memory from GPA 0 on, a multiple of the page size
  * @vcpus:	Number of vCPUs; pre-faulting takes one
- * @node:	NUMA node that memory comes from, or -1
+ * @node:	NUMA node that guest memory comes from, or -1
  * @stage:	How far to get
  * @prefault:	Whether all memory is made private, not only the measured pages
  */

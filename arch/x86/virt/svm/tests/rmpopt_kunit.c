@@ -12,9 +12,11 @@
 #include <linux/bitmap.h>
 #include <linux/completion.h>
 #include <linux/debug_locks.h>
+#include <linux/delay.h>
 #include <linux/kmsg_dump.h>
 #include <linux/kthread.h>
 #include <linux/panic.h>
+#include <linux/prandom.h>
 #include <linux/spinlock.h>
 #include <linux/string.h>
 
@@ -37,6 +39,23 @@ struct model_event {
 	unsigned int cpu;
 	bool ipi;
 	bool cf;
+};
+
+/* What a hook is told. */
+enum model_point {
+	/* A pass has not looked for marks yet. */
+	POINT_PASS_BEGIN,
+	POINT_BEFORE_INSN,
+	POINT_AFTER_INSN,
+	POINT_PASS_END,
+};
+
+/* Where a pass has got to. Only @point means anything at its begin and end. */
+struct model_step {
+	enum model_point point;
+	u64 pa;
+	enum rmpopt_function func;
+	bool ipi;
 };
 
 /*
@@ -71,6 +90,11 @@ struct model_core {
  *	     since. Other cores need not read the RMP again.
  * @event: What has been executed.
  * @nr_event: Number of entries in @event.
+ * @nr_verify: Number of executions that verify a region.
+ * @nr_query: Number of executions that do not.
+ * @nr_call: Number of times that IPIs have been sent.
+ * @nr_ipi: Number of IPIs of an invented machine.
+ * @nr_pass: Number of passes that have begun.
  * @nr_scan: Number of times the RMP of a region has been read.
  * @nr_fault: RMPOPT executed without RMPOPT_BASE and SnpEn, for an address not
  *	      aligned to 1GB, or outside of the window.
@@ -82,6 +106,16 @@ struct model_core {
  * @hold: Hold the first core of a pass at this address.
  * @held: The pass has got there.
  * @proceed: The pass may go on.
+ * @hold_queue: Hold whoever has set a mark before the pass gets queued.
+ * @cleaned: Clean-up has ended meanwhile.
+ * @hook: Called at each step of a pass, may be NULL. In an IPI or without one, and
+ *	  on the CPU there is in the former case, which may not sleep.
+ * @hook_data: Belongs to @hook.
+ * @offline: RAM that is offline, in bytes, the end is exclusive.
+ * @memory_nb: The memory notifier, if it has been registered.
+ * @pm_nb: The PM notifier, likewise.
+ * @nr_notifiers: Number of registrations.
+ * @delay_ms: The delay outside of this test.
  * @debug_locks: Lockdep was alive when the test began.
  */
 struct rmpopt_model {
@@ -103,6 +137,11 @@ struct rmpopt_model {
 
 	struct model_event event[MODEL_EVENTS];
 	unsigned int nr_event;
+	unsigned int nr_verify;
+	unsigned int nr_query;
+	unsigned int nr_call;
+	unsigned int nr_ipi;
+	unsigned int nr_pass;
 	unsigned int nr_scan;
 	unsigned int nr_fault;
 	atomic_t nr_rule;
@@ -114,6 +153,17 @@ struct rmpopt_model {
 	u64 hold;
 	struct completion held;
 	struct completion proceed;
+	bool hold_queue;
+	bool cleaned;
+	void (*hook)(struct rmpopt_model *m, const struct model_step *step);
+	void *hook_data;
+
+	struct range offline;
+	struct notifier_block *memory_nb;
+	struct notifier_block *pm_nb;
+	unsigned int nr_notifiers;
+
+	unsigned int delay_ms;
 	int debug_locks;
 };
 
@@ -158,14 +208,12 @@ static bool model_execute(struct rmpopt_model *m, unsigned int cpu, u64 pa,
 	return test_bit(index, core->table);
 }
 
-static void model_assign(struct rmpopt_model *m, u64 pa)
+/* Have a region lose its bit on all cores. */
+static void model_lose_locked(struct rmpopt_model *m, u64 pa)
 {
 	u64 region = pa / GB;
 	unsigned int i;
 
-	guard(raw_spinlock_irqsave)(&m->lock);
-
-	m->assigned[region]++;
 	__clear_bit(region, m->verdict);
 
 	for (i = 0; i < MODEL_CPUS; i++) {
@@ -176,11 +224,34 @@ static void model_assign(struct rmpopt_model *m, u64 pa)
 	}
 }
 
-static void model_unassign(struct rmpopt_model *m, u64 pa)
+static void model_lose(struct rmpopt_model *m, u64 pa)
+{
+	guard(raw_spinlock_irqsave)(&m->lock);
+
+	model_lose_locked(m, pa);
+}
+
+/* RMPUPDATE that assigns a page of the region at @pa. */
+static void model_assign(struct rmpopt_model *m, u64 pa)
+{
+	guard(raw_spinlock_irqsave)(&m->lock);
+
+	m->assigned[pa / GB]++;
+	model_lose_locked(m, pa);
+}
+
+/* RMPUPDATE that returns a page, without what rmpupdate() does after that. */
+static void model_rmpupdate(struct rmpopt_model *m, u64 pa)
 {
 	guard(raw_spinlock_irqsave)(&m->lock);
 
 	m->assigned[pa / GB]--;
+}
+
+static void model_unassign(struct rmpopt_model *m, u64 pa)
+{
+	model_rmpupdate(m, pa);
+	rmpopt_page_returned(PHYS_PFN(pa));
 }
 
 static void model_snp_init(struct rmpopt_model *m)
@@ -192,6 +263,15 @@ static void model_snp_init(struct rmpopt_model *m)
 	bitmap_zero(m->verdict, MODEL_REGIONS);
 	for (i = 0; i < MODEL_CPUS; i++)
 		bitmap_zero(m->core[i].table, MODEL_TABLE_REGIONS);
+}
+
+static void model_call_hook(struct rmpopt_model *m, enum model_point point, u64 pa,
+			    enum rmpopt_function func, bool ipi)
+{
+	struct model_step step = { .point = point, .pa = pa, .func = func, .ipi = ipi };
+
+	if (m->hook)
+		m->hook(m, &step);
 }
 
 /* Whether this task holds cpus_read_lock(), @otherwise if there is no telling. */
@@ -222,24 +302,33 @@ static bool rmpopt_kunit_insn(u64 pa, enum rmpopt_function func)
 		if (!cpus_held(true) || !current->migration_disabled)
 			atomic_inc(&m->nr_rule);
 
-		if (pa == m->hold) {
+		if (func == RMPOPT_VERIFY_AND_REPORT && pa == m->hold) {
 			complete(&m->held);
 			wait_for_completion(&m->proceed);
 		}
 	}
 
-	guard(raw_spinlock_irqsave)(&m->lock);
+	model_call_hook(m, POINT_BEFORE_INSN, pa, func, ipi);
 
-	cf = model_execute(m, cpu, pa, func);
+	scoped_guard(raw_spinlock_irqsave, &m->lock) {
+		cf = model_execute(m, cpu, pa, func);
 
-	if (m->nr_event < MODEL_EVENTS) {
-		e = &m->event[m->nr_event++];
-		e->pa = pa;
-		e->func = func;
-		e->cpu = cpu;
-		e->ipi = ipi;
-		e->cf = cf;
+		if (func == RMPOPT_VERIFY_AND_REPORT)
+			m->nr_verify++;
+		else
+			m->nr_query++;
+
+		if (m->nr_event < MODEL_EVENTS) {
+			e = &m->event[m->nr_event++];
+			e->pa = pa;
+			e->func = func;
+			e->cpu = cpu;
+			e->ipi = ipi;
+			e->cf = cf;
+		}
 	}
+
+	model_call_hook(m, POINT_AFTER_INSN, pa, func, ipi);
 
 	return cf;
 }
@@ -351,10 +440,14 @@ static void rmpopt_kunit_on_each_cpu_cond_mask(smp_cond_func_t cond, smp_call_fu
 {
 	struct rmpopt_model *m = rmpopt_model;
 	unsigned int cpu, sender;
+	unsigned long flags;
 
 	/* What @info points to is gone as soon as this returns. */
 	if (m && !wait)
 		atomic_inc(&m->nr_rule);
+
+	if (m)
+		m->nr_call++;
 
 	if (!m || !m->invented) {
 		(on_each_cpu_cond_mask)(cond, func, info, wait, mask);
@@ -366,9 +459,12 @@ static void rmpopt_kunit_on_each_cpu_cond_mask(smp_cond_func_t cond, smp_call_fu
 		if (cond && !cond(cpu, info))
 			continue;
 
+		m->nr_ipi++;
 		m->cpu = cpu;
 		m->ipi = true;
+		local_irq_save(flags);
 		func(info);
+		local_irq_restore(flags);
 		m->ipi = false;
 		m->cpu = sender;
 	}
@@ -398,6 +494,99 @@ static void rmpopt_kunit_hotplug_enable(void)
 		if (cpus_held(false))
 			atomic_inc(&m->nr_rule);
 	}
+}
+
+static bool model_is_ram(struct rmpopt_model *m, u64 pa)
+{
+	unsigned int i;
+
+	for (i = 0; i < m->nr_ram; i++) {
+		if (pa >= m->ram[i].start && pa < m->ram[i].end)
+			return true;
+	}
+
+	return false;
+}
+
+/* The kernel knows about holes by the subsection. */
+static struct page *rmpopt_kunit_online_page(unsigned long pfn)
+{
+	u64 pa = ALIGN_DOWN(PFN_PHYS(pfn), SUBSECTION_SIZE);
+	struct rmpopt_model *m = rmpopt_model;
+	unsigned int i;
+
+	if (!m)
+		return real_online_page(pfn);
+
+	if (pa >= m->offline.start && pa < m->offline.end)
+		return NULL;
+
+	for (i = 0; i < m->nr_ram; i++) {
+		/* Nobody looks at it. */
+		if (pa < m->ram[i].end && pa + SUBSECTION_SIZE > m->ram[i].start)
+			return ZERO_PAGE(0);
+	}
+
+	return NULL;
+}
+
+static int rmpopt_kunit_register_memory(struct notifier_block *nb)
+{
+	struct rmpopt_model *m = rmpopt_model;
+
+	if (!m)
+		return (register_memory_notifier)(nb);
+
+	m->memory_nb = nb;
+	m->nr_notifiers++;
+
+	return 0;
+}
+
+static int rmpopt_kunit_register_pm(struct notifier_block *nb)
+{
+	struct rmpopt_model *m = rmpopt_model;
+
+	if (!m)
+		return (register_pm_notifier)(nb);
+
+	m->pm_nb = nb;
+	m->nr_notifiers++;
+
+	return 0;
+}
+
+/* Where a mark has been set, and whoever has set it looks at rmpopt_wq. */
+static bool rmpopt_kunit_queue(struct workqueue_struct *wq, struct delayed_work *work,
+			       unsigned long delay)
+{
+	struct rmpopt_model *m = rmpopt_model;
+	unsigned int ms;
+
+	if (m && READ_ONCE(m->hold_queue)) {
+		complete(&m->held);
+		/* Longer than clean-up takes if it does not wait for this. */
+		for (ms = 0; ms < 1000 && !READ_ONCE(m->cleaned); ms++)
+			mdelay(1);
+	}
+
+	return (queue_delayed_work)(wq, work, delay);
+}
+
+/* What the work item calls. */
+static void (rmpopt_work_handler)(struct work_struct *work)
+{
+	struct rmpopt_model *m = rmpopt_model;
+
+	if (m) {
+		m->nr_pass++;
+		model_call_hook(m, POINT_PASS_BEGIN, 0, 0, false);
+	}
+
+	rmpopt_kunit_pass(work);
+
+	if (m)
+		model_call_hook(m, POINT_PASS_END, 0, 0, false);
 }
 
 static bool rmpopt_kunit_alloc(void)
@@ -490,6 +679,33 @@ static void run_pass(void)
 	flush_delayed_work(&rmpopt_delayed_work);
 }
 
+/* Run passes until nothing asks for another one. */
+static void run_all_passes(struct kunit *test)
+{
+	unsigned int n;
+
+	for (n = 0; n < 1000 && delayed_work_pending(&rmpopt_delayed_work); n++)
+		run_pass();
+	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
+}
+
+/* Forget what has been executed so far. */
+static void reset_counts(struct rmpopt_model *m)
+{
+	m->nr_event = 0;
+	m->nr_verify = 0;
+	m->nr_query = 0;
+	m->nr_call = 0;
+	m->nr_ipi = 0;
+	m->nr_pass = 0;
+	m->nr_scan = 0;
+}
+
+static bool is_set_up(void)
+{
+	return rcu_access_pointer(rmpopt_wq);
+}
+
 /* Whether the region at @pa is optimized on the core of @cpu. */
 static bool is_optimized(struct rmpopt_model *m, unsigned int cpu, u64 pa)
 {
@@ -508,6 +724,33 @@ static void expect_optimized(struct kunit *test, u64 pa, bool optimized)
 				    "region 0x%llx, CPU %u", pa, cpu);
 }
 
+/*
+ * What it is all about, once the RMP has been quiet for long enough: each region of
+ * RAM that the tables reach holds an assigned page or is optimized on all cores.
+ */
+static bool expect_covered(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+	unsigned int cpu, i;
+	u64 pa;
+
+	for_each_cpu(cpu, cpu_online_mask) {
+		for (i = 0; i < m->nr_ram; i++) {
+			pa = max(ALIGN_DOWN(m->ram[i].start, GB), rmpopt_start);
+			for (; pa < min(m->ram[i].end, rmpopt_start + 2 * TB); pa += GB) {
+				if (m->assigned[pa / GB] || is_optimized(m, cpu, pa))
+					continue;
+
+				KUNIT_FAIL(test, "region 0x%llx is not optimized on CPU %u", pa,
+					   cpu);
+				return false;
+			}
+		}
+	}
+
+	return true;
+}
+
 /* @func has a pass queued, which starts 10 seconds from then. */
 static void expect_queues_pass(struct kunit *test, void (*func)(void))
 {
@@ -519,18 +762,6 @@ static void expect_queues_pass(struct kunit *test, void (*func)(void))
 	KUNIT_EXPECT_TRUE(test, delayed_work_pending(&rmpopt_delayed_work));
 	KUNIT_EXPECT_TRUE(test, timer_pending(&rmpopt_delayed_work.timer));
 	KUNIT_EXPECT_TRUE(test, time_in_range(expires, from + 10 * HZ, jiffies + 10 * HZ));
-}
-
-static unsigned int nr_passes(struct rmpopt_model *m)
-{
-	unsigned int i, nr = 0;
-
-	for (i = 0; i < m->nr_event; i++) {
-		if (!m->event[i].ipi && m->event[i].pa == rmpopt_start)
-			nr++;
-	}
-
-	return nr;
 }
 
 /* The first online thread of each core, and no other, has written @val. */
@@ -606,6 +837,10 @@ static int rmpopt_test_init(struct kunit *test)
 	set_ram(m, 0, 4 * GB);
 
 	test->priv = m;
+	m->delay_ms = rmpopt_kunit_delay_ms;
+	rmpopt_kunit_delay_ms = 10000;
+	memset(&rmpopt_regions, 0, sizeof(rmpopt_regions));
+	atomic_set(&rmpopt_reason, 0);
 	rmpopt_model = m;
 	rmpopt_capable = true;
 
@@ -624,7 +859,7 @@ static void rmpopt_test_exit(struct kunit *test)
 	complete_all(&m->proceed);
 	snp_cleanup_rmpopt();
 
-	KUNIT_EXPECT_NULL(test, rmpopt_wq);
+	KUNIT_EXPECT_FALSE(test, is_set_up());
 	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
 	KUNIT_EXPECT_EQ(test, m->nr_live, 0);
 	KUNIT_EXPECT_EQ(test, m->nr_frozen, 0);
@@ -640,6 +875,7 @@ static void rmpopt_test_exit(struct kunit *test)
 	while (m->nr_frozen > 0)
 		rmpopt_kunit_hotplug_enable();
 	rmpopt_capable = false;
+	rmpopt_kunit_delay_ms = m->delay_ms;
 	rmpopt_model = NULL;
 }
 
@@ -830,7 +1066,7 @@ static void expect_not_set_up(struct kunit *test)
 	struct rmpopt_model *m = test->priv;
 	unsigned int i;
 
-	KUNIT_EXPECT_NULL(test, rmpopt_wq);
+	KUNIT_EXPECT_FALSE(test, is_set_up());
 	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
 	KUNIT_EXPECT_EQ(test, m->nr_live, 0);
 	for (i = 0; i < MODEL_CPUS; i++)
@@ -842,6 +1078,9 @@ static void test_setup_not_capable(struct kunit *test)
 	snp_clear_rmpopt_capable();
 	snp_setup_rmpopt();
 	expect_not_set_up(test);
+
+	rmpopt_page_returned(PHYS_PFN(GB));
+	KUNIT_EXPECT_TRUE(test, bitmap_empty(rmpopt_regions.stale, RMPOPT_MAX_REGIONS));
 
 	snp_rmpopt_all_physmem();
 	expect_not_set_up(test);
@@ -881,7 +1120,7 @@ static void test_setup_alloc_failure(struct kunit *test)
 
 	/* The CPU mask and the workqueue, and then it has worked out. */
 	KUNIT_EXPECT_EQ(test, n - 1, 2);
-	KUNIT_EXPECT_NOT_NULL(test, rmpopt_wq);
+	KUNIT_EXPECT_TRUE(test, is_set_up());
 	KUNIT_EXPECT_EQ(test, m->nr_live, 2);
 }
 
@@ -897,12 +1136,12 @@ static void test_setup_twice(struct kunit *test)
 	run_pass();
 	expect_optimized(test, 0, true);
 
-	wq = rmpopt_wq;
+	wq = rcu_access_pointer(rmpopt_wq);
 	model_snp_init(m);
 	expect_optimized(test, 0, false);
 
 	expect_queues_pass(test, snp_setup_rmpopt);
-	KUNIT_EXPECT_PTR_EQ(test, rmpopt_wq, wq);
+	KUNIT_EXPECT_PTR_EQ(test, rcu_access_pointer(rmpopt_wq), wq);
 	KUNIT_EXPECT_EQ(test, m->nr_live, 2);
 	expect_base(test, tc, MSR_AMD64_RMPOPT_ENABLE, 1);
 
@@ -929,7 +1168,7 @@ static void test_setup_after_cleanup(struct kunit *test)
 	snp_setup_rmpopt();
 	run_pass();
 	snp_cleanup_rmpopt();
-	m->nr_event = 0;
+	reset_counts(m);
 
 	snp_rmpopt_all_physmem();
 	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
@@ -939,7 +1178,7 @@ static void test_setup_after_cleanup(struct kunit *test)
 	snp_setup_rmpopt();
 	expect_base(test, tc, 1 * GB | MSR_AMD64_RMPOPT_ENABLE, 3);
 	run_pass();
-	KUNIT_EXPECT_EQ(test, nr_passes(m), 1);
+	KUNIT_EXPECT_EQ(test, m->nr_pass, 1);
 	expect_optimized(test, 2 * GB, true);
 }
 
@@ -1037,7 +1276,7 @@ static void join_thread(struct thread *t)
 static void hold_pass(struct rmpopt_model *m, u64 pa)
 {
 	m->hold = pa;
-	mod_delayed_work(rmpopt_wq, &rmpopt_delayed_work, 0);
+	mod_delayed_work(rcu_access_pointer(rmpopt_wq), &rmpopt_delayed_work, 0);
 	wait_for_completion(&m->held);
 }
 
@@ -1085,35 +1324,57 @@ static void test_cleanup_during_pass(struct kunit *test)
  * Passes.
  */
 
-/*
- * Check what a pass from event @i on has done to the region at @pa. Returns the
- * index of the next event.
- */
-static unsigned int expect_region(struct kunit *test, unsigned int i, u64 pa, bool cf,
-				  unsigned int nr_cores)
+/* Check that event @i is what is expected, returns the index of the next one. */
+static unsigned int expect_event(struct kunit *test, unsigned int i, u64 pa,
+				 enum rmpopt_function func, bool ipi, bool cf)
 {
 	struct rmpopt_model *m = test->priv;
-	unsigned long seen = 0;
-	unsigned int n;
+	struct model_event *e = &m->event[i];
 
-	if (!cf)
-		nr_cores = 1;
+	KUNIT_ASSERT_LT(test, i, m->nr_event);
+	KUNIT_EXPECT_EQ_MSG(test, e->pa, pa, "event %u", i);
+	KUNIT_EXPECT_EQ_MSG(test, e->func, func, "event %u", i);
+	KUNIT_EXPECT_EQ_MSG(test, e->ipi, ipi, "event %u", i);
+	KUNIT_EXPECT_EQ_MSG(test, e->cf, cf, "event %u", i);
+	if (!ipi)
+		KUNIT_EXPECT_EQ_MSG(test, e->cpu, m->cpu, "event %u", i);
 
-	for (n = 0; n < nr_cores; n++, i++) {
-		struct model_event *e = &m->event[i];
-		unsigned int core;
+	return i + 1;
+}
 
-		KUNIT_ASSERT_LT(test, i, m->nr_event);
-		core = model_core_of(m, e->cpu);
+/*
+ * Check that a pass has handled @nr regions from @pa on as a batch, from event @i
+ * on: the first core visits all of them, then each other core those for which it has
+ * succeeded, that is which are not in @failing. Returns the index of the next event.
+ */
+static unsigned int expect_batch(struct kunit *test, unsigned int i, u64 pa, unsigned int nr,
+				 unsigned long failing, unsigned int nr_cores)
+{
+	struct rmpopt_model *m = test->priv;
+	unsigned long seen = BIT(model_core_of(m, m->cpu));
+	unsigned int n, core, done;
 
-		KUNIT_EXPECT_EQ(test, e->pa, pa);
-		KUNIT_EXPECT_EQ(test, e->func, RMPOPT_VERIFY_AND_REPORT);
-		KUNIT_EXPECT_EQ(test, e->cf, cf);
-		KUNIT_EXPECT_EQ_MSG(test, e->ipi, n > 0, "the first core goes first");
-		if (!n)
-			KUNIT_EXPECT_EQ(test, e->cpu, m->cpu);
-		KUNIT_EXPECT_FALSE_MSG(test, seen & BIT(core), "core of CPU %u twice", e->cpu);
+	for (n = 0; n < nr; n++)
+		i = expect_event(test, i, pa + n * GB, RMPOPT_VERIFY_AND_REPORT, false,
+				 !(failing & BIT(n)));
+
+	if (hweight_long(failing) == nr)
+		return i;
+
+	for (done = 1; done < nr_cores; done++) {
+		unsigned int cpu = m->event[i].cpu;
+
+		core = model_core_of(m, cpu);
+		KUNIT_EXPECT_FALSE_MSG(test, seen & BIT(core), "core of CPU %u twice", cpu);
 		seen |= BIT(core);
+
+		for (n = 0; n < nr; n++) {
+			if (failing & BIT(n))
+				continue;
+			KUNIT_EXPECT_EQ(test, m->event[i].cpu, cpu);
+			i = expect_event(test, i, pa + n * GB, RMPOPT_VERIFY_AND_REPORT, true,
+					 true);
+		}
 	}
 
 	return i;
@@ -1124,6 +1385,7 @@ static void test_pass(struct kunit *test)
 	const struct topology_case *tc = test->param_value;
 	struct rmpopt_model *m = test->priv;
 	unsigned int cpu, i, region;
+	bool first = true;
 
 	invent_topology(test, tc);
 	snp_setup_rmpopt();
@@ -1131,18 +1393,20 @@ static void test_pass(struct kunit *test)
 	/* No matter which thread of which core the worker runs on. */
 	for_each_cpu(cpu, &m->online) {
 		m->cpu = cpu;
-		m->nr_event = 0;
-		m->nr_scan = 0;
+		reset_counts(m);
 		model_snp_init(m);
 
 		snp_rmpopt_all_physmem();
 		run_pass();
 
-		i = 0;
-		for (region = 0; region < 4; region++) {
-			i = expect_region(test, i, region * GB, true, tc->nr_cores);
+		/* Nothing is believed to be optimized at first. */
+		for (region = 0, i = 0; region < 4 && !first; region++)
+			i = expect_event(test, i, region * GB, RMPOPT_REPORT, false, false);
+		first = false;
+
+		i = expect_batch(test, i, 0, 4, 0, tc->nr_cores);
+		for (region = 0; region < 4; region++)
 			expect_optimized(test, region * GB, true);
-		}
 		KUNIT_EXPECT_EQ(test, i, m->nr_event);
 
 		/* The RMP is read once for each region, not once on each core. */
@@ -1154,36 +1418,90 @@ static void test_pass_assigned(struct kunit *test)
 {
 	const struct topology_case *tc = &topology_cases[0];
 	struct rmpopt_model *m = test->priv;
-	unsigned int i = 0, region;
+	unsigned int i, region;
 
 	invent_topology(test, tc);
 	snp_setup_rmpopt();
 	model_assign(m, 1 * GB);
 	run_pass();
 
-	for (region = 0; region < 4; region++) {
-		i = expect_region(test, i, region * GB, region != 1, tc->nr_cores);
-		expect_optimized(test, region * GB, region != 1);
-	}
+	i = expect_batch(test, 0, 0, 4, BIT(1), tc->nr_cores);
 	KUNIT_EXPECT_EQ(test, i, m->nr_event);
+	for (region = 0; region < 4; region++)
+		expect_optimized(test, region * GB, region != 1);
 
-	/* It is up to a request to optimize what has been returned. */
-	model_unassign(m, 1 * GB);
+	/* That a page is assigned is no reason for a pass, that it is returned is one. */
 	model_assign(m, 3 * GB);
 	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
+	model_unassign(m, 1 * GB);
+	KUNIT_EXPECT_TRUE(test, delayed_work_pending(&rmpopt_delayed_work));
 	expect_optimized(test, 1 * GB, false);
+
+	/* Nothing but the region of the page is visited. */
+	m->nr_event = 0;
+	run_pass();
+	i = expect_batch(test, 0, 1 * GB, 1, 0, tc->nr_cores);
+	KUNIT_EXPECT_EQ(test, i, m->nr_event);
+	for (region = 0; region < 4; region++)
+		expect_optimized(test, region * GB, region != 3);
+}
+
+/* A region with an assigned page costs nobody anything until the page is returned. */
+static void test_pass_all_assigned(struct kunit *test)
+{
+	const struct topology_case *tc = &topology_cases[0];
+	struct rmpopt_model *m = test->priv;
+	unsigned int i, region;
+
+	invent_topology(test, tc);
+	for (region = 0; region < 4; region++)
+		model_assign(m, region * GB);
+	snp_setup_rmpopt();
+	run_pass();
+
+	i = expect_batch(test, 0, 0, 4, 0xf, tc->nr_cores);
+	KUNIT_EXPECT_EQ(test, i, m->nr_event);
+	KUNIT_EXPECT_EQ(test, m->nr_call, 0);
 
 	snp_rmpopt_all_physmem();
 	run_pass();
-	for (region = 0; region < 4; region++)
-		expect_optimized(test, region * GB, region != 3);
+	KUNIT_EXPECT_EQ(test, m->nr_pass, 2);
+	KUNIT_EXPECT_EQ(test, i, m->nr_event);
+
+	m->nr_event = 0;
+	model_unassign(m, 2 * GB);
+	run_pass();
+	i = expect_batch(test, 0, 2 * GB, 1, 0, tc->nr_cores);
+	KUNIT_EXPECT_EQ(test, i, m->nr_event);
+	expect_covered(test);
+}
+
+/* More than a batch. */
+static void test_pass_batches(struct kunit *test)
+{
+	const struct topology_case *tc = &topology_cases[7];
+	struct rmpopt_model *m = test->priv;
+	unsigned int i;
+
+	invent_topology(test, tc);
+	set_ram(m, 0, 33 * GB);
+	model_assign(m, 20 * GB);
+	snp_setup_rmpopt();
+	run_pass();
+
+	i = expect_batch(test, 0, 0, 16, 0, tc->nr_cores);
+	i = expect_batch(test, i, 16 * GB, 16, BIT(4), tc->nr_cores);
+	i = expect_batch(test, i, 32 * GB, 1, 0, tc->nr_cores);
+	KUNIT_EXPECT_EQ(test, i, m->nr_event);
+	expect_covered(test);
 }
 
 /* The CPUs there are, with a worker that runs anywhere, and real IPIs. */
 static void test_pass_real_cpus(struct kunit *test)
 {
 	struct rmpopt_model *m = test->priv;
-	unsigned int cpu, nr_cores = 0, region, i, n;
+	unsigned int cpu, nr_cores = 0, region, i;
+	u64 last[MODEL_CPUS] = {};
 
 	for_each_cpu(cpu, real_online_mask())
 		nr_cores += cpu == cpumask_first(real_siblings(cpu));
@@ -1195,17 +1513,25 @@ static void test_pass_real_cpus(struct kunit *test)
 	for (region = 0; region < 4; region++)
 		expect_optimized(test, region * GB, region != 2);
 
-	/* Each core once for each region, the worker's without an IPI. */
-	KUNIT_EXPECT_EQ(test, m->nr_event, 3 * nr_cores + 1);
-	for (region = 0, i = 0; region < 4; region++) {
-		unsigned long seen = 0;
+	/* The worker's core goes first, the others go at once and need one IPI each. */
+	KUNIT_EXPECT_EQ(test, m->nr_event, 4 + 3 * (nr_cores - 1));
+	KUNIT_EXPECT_EQ(test, m->nr_call, 1);
+	for (i = 0; i < m->nr_event; i++) {
+		struct model_event *e = &m->event[i];
+		unsigned int core = model_core_of(m, e->cpu);
 
-		for (n = 0; n < (region == 2 ? 1 : nr_cores) && i < m->nr_event; n++, i++) {
-			KUNIT_EXPECT_EQ(test, m->event[i].pa, region * GB);
-			KUNIT_EXPECT_EQ(test, m->event[i].ipi, n > 0);
-			seen |= BIT(model_core_of(m, m->event[i].cpu));
+		KUNIT_EXPECT_EQ(test, e->ipi, i >= 4);
+		KUNIT_EXPECT_EQ(test, e->cf, e->pa != 2 * GB);
+		if (!e->ipi) {
+			KUNIT_EXPECT_EQ(test, e->pa, i * GB);
+			KUNIT_EXPECT_EQ(test, core, model_core_of(m, m->event[0].cpu));
+			continue;
 		}
-		KUNIT_EXPECT_EQ(test, hweight_long(seen), region == 2 ? 1 : nr_cores);
+		KUNIT_EXPECT_NE(test, core, model_core_of(m, m->event[0].cpu));
+		KUNIT_EXPECT_NE(test, e->pa, 2 * GB);
+		/* Ascending, which with the number of events makes it once. */
+		KUNIT_EXPECT_GE(test, e->pa, last[core]);
+		last[core] = e->pa + GB;
 	}
 }
 
@@ -1234,8 +1560,9 @@ static void test_pass_cpu_gone(struct kunit *test)
 /* As if what has been queued, had been queued @secs seconds earlier. */
 static void backdate_timer(unsigned int secs)
 {
-	mod_timer(&rmpopt_delayed_work.timer,
-		  rmpopt_delayed_work.timer.expires - secs * HZ);
+	/* Nothing if there is nothing queued. */
+	mod_timer_pending(&rmpopt_delayed_work.timer,
+			  rmpopt_delayed_work.timer.expires - secs * HZ);
 }
 
 /* Set-up leads to a pass, but not before the firmware has settled. */
@@ -1247,7 +1574,7 @@ static void test_setup_queues_pass(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, m->nr_event, 0);
 
 	run_pass();
-	KUNIT_EXPECT_EQ(test, nr_passes(m), 1);
+	KUNIT_EXPECT_EQ(test, m->nr_pass, 1);
 	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
 }
 
@@ -1258,7 +1585,7 @@ static void test_request_restarts_timer(struct kunit *test)
 
 	snp_setup_rmpopt();
 	run_pass();
-	m->nr_event = 0;
+	reset_counts(m);
 
 	expect_queues_pass(test, snp_rmpopt_all_physmem);
 
@@ -1267,7 +1594,7 @@ static void test_request_restarts_timer(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, m->nr_event, 0);
 
 	run_pass();
-	KUNIT_EXPECT_EQ(test, nr_passes(m), 1);
+	KUNIT_EXPECT_EQ(test, m->nr_pass, 1);
 	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
 }
 
@@ -1285,7 +1612,7 @@ static void test_request_during_pass(struct kunit *test)
 
 	release_pass(m);
 	run_pass();
-	KUNIT_EXPECT_EQ(test, nr_passes(m), 2);
+	KUNIT_EXPECT_EQ(test, m->nr_pass, 2);
 	expect_optimized(test, 0, true);
 }
 
@@ -1322,7 +1649,7 @@ static void test_requests_from_all_cpus(struct kunit *test)
 		snp_setup_rmpopt();
 		run_pass();
 		snp_cleanup_rmpopt();
-		KUNIT_EXPECT_NULL(test, rmpopt_wq);
+		KUNIT_EXPECT_FALSE(test, is_set_up());
 		KUNIT_EXPECT_EQ(test, m->nr_live, 0);
 	}
 
@@ -1331,11 +1658,1153 @@ static void test_requests_from_all_cpus(struct kunit *test)
 		join_thread(&threads[i]);
 
 	/* No worse for it. */
-	m->nr_event = 0;
+	reset_counts(m);
 	snp_setup_rmpopt();
 	run_pass();
-	KUNIT_EXPECT_EQ(test, nr_passes(m), 1);
+	KUNIT_EXPECT_EQ(test, m->nr_pass, 1);
 	expect_optimized(test, 0, true);
+}
+
+/*
+ * Marks.
+ */
+
+/* 10 seconds, which the header makes adjustable. */
+static void test_delay(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, real_work_timeout(), 10 * HZ);
+	KUNIT_EXPECT_EQ(test, RMPOPT_WORK_TIMEOUT, 10 * HZ);
+}
+
+/* The page that is returned by return_page(). */
+static u64 page_to_return;
+
+static void return_page(void)
+{
+	rmpopt_page_returned(PHYS_PFN(page_to_return));
+}
+
+/* A pass starts 10 seconds after the first mark, however many may follow. */
+static void test_mark_queues_pass(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+	unsigned long expires;
+	unsigned int i;
+
+	invent_topology(test, &topology_cases[7]);
+	snp_setup_rmpopt();
+	run_pass();
+	reset_counts(m);
+
+	page_to_return = 1 * GB + 12 * MB;
+	expect_queues_pass(test, return_page);
+
+	backdate_timer(7);
+	expires = rmpopt_delayed_work.timer.expires;
+	rmpopt_page_returned(PHYS_PFN(1 * GB + 14 * MB));
+	rmpopt_page_returned(PHYS_PFN(2 * GB));
+	rmpopt_page_returned(PHYS_PFN(4 * GB - 4096));
+	KUNIT_EXPECT_EQ(test, rmpopt_delayed_work.timer.expires, expires);
+
+	/* A request waits for the last one, and thus for its own delay. */
+	expect_queues_pass(test, snp_rmpopt_all_physmem);
+
+	run_pass();
+	KUNIT_EXPECT_EQ(test, m->nr_pass, 1);
+	i = expect_event(test, 0, 0, RMPOPT_REPORT, false, true);
+	KUNIT_EXPECT_EQ(test, expect_batch(test, i, 1 * GB, 3, 0, 4), m->nr_event);
+	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
+
+	/* And again from the start. */
+	reset_counts(m);
+	expect_queues_pass(test, return_page);
+	run_pass();
+	KUNIT_EXPECT_EQ(test, m->nr_query, 0);
+	KUNIT_EXPECT_EQ(test, expect_batch(test, 0, 1 * GB, 1, 0, 4), m->nr_event);
+}
+
+static void test_mark_not_set_up(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+
+	rmpopt_page_returned(PHYS_PFN(1 * GB));
+	expect_not_set_up(test);
+
+	snp_setup_rmpopt();
+	snp_cleanup_rmpopt();
+	rmpopt_page_returned(PHYS_PFN(2 * GB));
+	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
+	KUNIT_EXPECT_EQ(test, m->nr_pass, 0);
+
+	/* A mark that is left over does no harm. */
+	snp_setup_rmpopt();
+	run_all_passes(test);
+	expect_covered(test);
+	reset_counts(m);
+	model_assign(m, 2 * GB);
+	model_unassign(m, 2 * GB);
+	run_all_passes(test);
+	KUNIT_EXPECT_EQ(test, m->nr_pass, 1);
+	expect_covered(test);
+}
+
+/* All RAM is visited, but nothing else. */
+static void test_mark_ram(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+	unsigned int i;
+
+	invent_topology(test, &topology_cases[9]);
+	m->ram[0] = (struct range) { 3 * GB + 4 * MB, 5 * GB };
+	m->ram[1] = (struct range) { 7 * GB - 4096, 7 * GB + 4096 };
+	m->ram[2] = (struct range) { 20 * GB, 22 * GB + MB };
+	m->nr_ram = 3;
+
+	snp_setup_rmpopt();
+	run_pass();
+	i = expect_batch(test, 0, 3 * GB, 2, 0, 1);
+	i = expect_batch(test, i, 6 * GB, 2, 0, 1);
+	i = expect_batch(test, i, 20 * GB, 3, 0, 1);
+	KUNIT_EXPECT_EQ(test, i, m->nr_event);
+
+	/* Whatever is returned elsewhere is of no use to RMPOPT. */
+	rmpopt_page_returned(PHYS_PFN(5 * GB));
+	rmpopt_page_returned(PHYS_PFN(2 * GB));
+	rmpopt_page_returned(PHYS_PFN(3 * GB + 2 * TB));
+	run_all_passes(test);
+	KUNIT_EXPECT_EQ(test, i, m->nr_event);
+	expect_covered(test);
+}
+
+/* RAM above the tables is not visited, and its pages do not lead to a pass. */
+static void test_mark_beyond_window(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+	unsigned int i;
+
+	invent_topology(test, &topology_cases[9]);
+	m->ram[0] = (struct range) { 1 * GB, 2 * GB };
+	m->ram[1] = (struct range) { 2 * TB - GB, 2 * TB + 3 * GB };
+	m->nr_ram = 2;
+
+	snp_setup_rmpopt();
+	run_pass();
+	i = expect_batch(test, 0, 1 * GB, 1, 0, 1);
+	i = expect_batch(test, i, 2 * TB - GB, 2, 0, 1);
+	KUNIT_EXPECT_EQ(test, i, m->nr_event);
+
+	rmpopt_page_returned(PHYS_PFN(2 * TB + GB));
+	rmpopt_page_returned(PHYS_PFN(0));
+	rmpopt_page_returned(U64_MAX >> PAGE_SHIFT);
+	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
+
+	/* The last region in reach. */
+	m->nr_event = 0;
+	rmpopt_page_returned(PHYS_PFN(2 * TB + GB) - 1);
+	run_pass();
+	KUNIT_EXPECT_EQ(test, expect_batch(test, 0, 2 * TB, 1, 0, 1), m->nr_event);
+}
+
+/* A request finds regions that are not optimized any more without a mark. */
+static void test_request_queries(struct kunit *test)
+{
+	const struct topology_case *tc = &topology_cases[7];
+	struct rmpopt_model *m = test->priv;
+	unsigned int i, region;
+
+	invent_topology(test, tc);
+	set_ram(m, 0, 6 * GB);
+	model_assign(m, 5 * GB);
+	snp_setup_rmpopt();
+	run_pass();
+	reset_counts(m);
+
+	/* Lost: 1. Assigned: 2. Marked: 3. Never optimized: 5. */
+	model_lose(m, 1 * GB);
+	model_assign(m, 2 * GB);
+	model_assign(m, 3 * GB);
+	model_unassign(m, 3 * GB);
+	snp_rmpopt_all_physmem();
+	run_pass();
+
+	i = expect_event(test, 0, 0, RMPOPT_REPORT, false, true);
+	i = expect_event(test, i, 1 * GB, RMPOPT_REPORT, false, false);
+	i = expect_event(test, i, 2 * GB, RMPOPT_REPORT, false, false);
+	i = expect_event(test, i, 4 * GB, RMPOPT_REPORT, false, true);
+	i = expect_batch(test, i, 1 * GB, 3, BIT(1), tc->nr_cores);
+	KUNIT_EXPECT_EQ(test, i, m->nr_event);
+	expect_covered(test);
+
+	/* That the first core has failed is known by now. */
+	m->nr_event = 0;
+	snp_rmpopt_all_physmem();
+	run_pass();
+	for (region = 0, i = 0; region < 5; region++) {
+		if (region != 2)
+			i = expect_event(test, i, region * GB, RMPOPT_REPORT, false, true);
+	}
+	KUNIT_EXPECT_EQ(test, i, m->nr_event);
+
+	m->nr_event = 0;
+	model_unassign(m, 2 * GB);
+	run_pass();
+	KUNIT_EXPECT_EQ(test, expect_batch(test, 0, 2 * GB, 1, 0, tc->nr_cores), m->nr_event);
+	expect_covered(test);
+}
+
+/* One IPI to each other core for 16 regions, and RMPOPT once per region and core. */
+static void test_ipis(struct kunit *test)
+{
+	static const unsigned int nr_stale[] = { 1, 2, 15, 16, 17, 31, 32, 33, 40 };
+	const struct topology_case *tc = test->param_value;
+	struct rmpopt_model *m = test->priv;
+	unsigned int i, n, nr, nr_calls;
+
+	invent_topology(test, tc);
+	set_ram(m, 0, 40 * GB);
+	snp_setup_rmpopt();
+	run_pass();
+	KUNIT_EXPECT_EQ(test, m->nr_ipi, 3 * (tc->nr_cores - 1));
+	KUNIT_EXPECT_EQ(test, m->nr_verify, 40 * tc->nr_cores);
+
+	for (i = 0; i < ARRAY_SIZE(nr_stale); i++) {
+		reset_counts(m);
+		nr = nr_stale[i];
+		/* All over the place, 7 and 40 have no common divisor. */
+		for (n = 0; n < nr; n++)
+			rmpopt_page_returned(PHYS_PFN(n * 7 % 40 * GB));
+		run_pass();
+
+		nr_calls = DIV_ROUND_UP(nr, 16);
+		KUNIT_EXPECT_EQ_MSG(test, m->nr_call, nr_calls, "%u regions", nr);
+		KUNIT_EXPECT_EQ_MSG(test, m->nr_ipi, nr_calls * (tc->nr_cores - 1),
+				    "%u regions", nr);
+		KUNIT_EXPECT_EQ_MSG(test, m->nr_verify, nr * tc->nr_cores, "%u regions", nr);
+		KUNIT_EXPECT_EQ(test, m->nr_query, 0);
+	}
+}
+
+/*
+ * Interleavings of passes and conversions.
+ */
+
+/* The three steps of a conversion, at the points of a pass at which they happen. */
+struct conversion {
+	u64 pa;
+	unsigned int at[3];
+	/* The next point, and the next step of the conversion. */
+	unsigned int point, next;
+};
+
+static void run_conversion(struct rmpopt_model *m, struct conversion *c)
+{
+	for (; c->next < 3 && c->at[c->next] <= c->point; c->next++) {
+		switch (c->next) {
+		case 0:
+			model_assign(m, c->pa);
+			break;
+		case 1:
+			model_rmpupdate(m, c->pa);
+			break;
+		case 2:
+			rmpopt_page_returned(PHYS_PFN(c->pa));
+			break;
+		}
+	}
+	c->point++;
+}
+
+static void conversion_hook(struct rmpopt_model *m, const struct model_step *step)
+{
+	run_conversion(m, m->hook_data);
+}
+
+/*
+ * A page is assigned, is returned by RMPUPDATE, and the return is noted: each of
+ * these at each point of a pass. Point 0 is before it. The pass begins, queries two
+ * regions, and visits a third on three cores, the first one without an IPI.
+ */
+#define CONVERSION_POINTS	(1 + 2 + 2 * (2 + 3))
+
+static void test_conversion(struct kunit *test)
+{
+	struct topology_case tc = { .core = ADJACENT, .online = 0x8430, .nr_cores = 3 };
+	struct rmpopt_model *m = test->priv;
+	struct conversion c;
+	u64 pa;
+
+	invent_topology(test, &tc);
+	set_ram(m, 0, 3 * GB);
+	snp_setup_rmpopt();
+	run_pass();
+
+	for (pa = 0; pa < 3 * GB; pa += GB) {
+		unsigned int a, b, n;
+
+		for (n = 0; n < CONVERSION_POINTS * CONVERSION_POINTS * CONVERSION_POINTS; n++) {
+			a = n % CONVERSION_POINTS;
+			b = n / CONVERSION_POINTS % CONVERSION_POINTS;
+			c = (struct conversion) {
+				.pa = pa,
+				.at = { a, b, n / (CONVERSION_POINTS * CONVERSION_POINTS) },
+			};
+			if (b < a || c.at[2] < b)
+				continue;
+
+			/* Region 1 is to be visited. */
+			model_assign(m, 1 * GB);
+			model_unassign(m, 1 * GB);
+			snp_rmpopt_all_physmem();
+
+			run_conversion(m, &c);
+			m->hook_data = &c;
+			m->hook = conversion_hook;
+			run_pass();
+			m->hook = NULL;
+
+			/* The pass is shorter if a page stays assigned, catch up. */
+			c.point = CONVERSION_POINTS;
+			run_conversion(m, &c);
+			KUNIT_ASSERT_EQ(test, c.next, 3);
+			run_all_passes(test);
+			if (!expect_covered(test)) {
+				KUNIT_FAIL(test, "page at 0x%llx, steps at %u, %u, %u", pa,
+					   c.at[0], c.at[1], c.at[2]);
+				return;
+			}
+		}
+	}
+}
+
+/* Several pages, in one region and in others, while a pass visits @late_region. */
+static u64 late_region;
+
+static void late_conversions(struct rmpopt_model *m, const struct model_step *step)
+{
+	unsigned int n, region;
+
+	if (step->point != POINT_AFTER_INSN || step->pa != late_region || !step->ipi)
+		return;
+
+	/* Once, in the first IPI. */
+	m->hook = NULL;
+	for (region = 0; region < 20; region++) {
+		for (n = 0; n < 3; n++)
+			model_assign(m, region * GB + n * MB);
+		for (n = 0; n < 3; n++)
+			model_unassign(m, region * GB + n * MB);
+	}
+}
+
+static void test_conversions_in_ipi(struct kunit *test)
+{
+	const struct topology_case *tc = &topology_cases[7];
+	struct rmpopt_model *m = test->priv;
+
+	invent_topology(test, tc);
+	set_ram(m, 0, 20 * GB);
+	snp_setup_rmpopt();
+
+	late_region = 3 * GB;
+	m->hook = late_conversions;
+	run_pass();
+	KUNIT_EXPECT_NULL(test, m->hook);
+
+	/* The first batch has been taken, its marks are new. The second one has not. */
+	KUNIT_EXPECT_TRUE(test, delayed_work_pending(&rmpopt_delayed_work));
+	reset_counts(m);
+	run_pass();
+	KUNIT_EXPECT_EQ(test, expect_batch(test, 0, 0, 16, 0, tc->nr_cores), m->nr_event);
+	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
+	expect_covered(test);
+}
+
+/* A page that is assigned between the first core and the others. */
+static void late_assign(struct rmpopt_model *m, const struct model_step *step)
+{
+	if (step->point == POINT_AFTER_INSN && step->pa == late_region && !step->ipi)
+		model_assign(m, late_region);
+}
+
+static void test_assigned_before_ipi(struct kunit *test)
+{
+	const struct topology_case *tc = &topology_cases[7];
+	struct rmpopt_model *m = test->priv;
+
+	invent_topology(test, tc);
+	snp_setup_rmpopt();
+
+	late_region = 3 * GB;
+	m->hook = late_assign;
+	run_pass();
+	m->hook = NULL;
+	expect_optimized(test, 3 * GB, false);
+	expect_covered(test);
+	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
+
+	model_unassign(m, 3 * GB);
+	run_all_passes(test);
+	expect_optimized(test, 3 * GB, true);
+}
+
+/* A request that comes during a pass leads to another one, which queries. */
+static void test_request_in_pass(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+
+	invent_topology(test, &topology_cases[7]);
+	snp_setup_rmpopt();
+	run_pass();
+	reset_counts(m);
+
+	rmpopt_page_returned(PHYS_PFN(2 * GB));
+	hold_pass(m, 2 * GB);
+	model_lose(m, 0);
+	expect_queues_pass(test, snp_rmpopt_all_physmem);
+	KUNIT_EXPECT_EQ(test, m->nr_query, 0);
+	release_pass(m);
+
+	run_all_passes(test);
+	KUNIT_EXPECT_EQ(test, m->nr_pass, 2);
+	KUNIT_EXPECT_EQ(test, m->nr_query, 4);
+	expect_covered(test);
+}
+
+/*
+ * Anything goes, and after that it is quiet.
+ */
+
+#define RANDOM_HOT		6
+#define RANDOM_MARKS		4
+
+/**
+ * struct random_state - What a random test is up to
+ *
+ * @rnd: Where random numbers come from.
+ * @hot: Regions that conversions take place in.
+ * @nr_assigned: Pages of these that are assigned.
+ * @mark: Pages of which the return has not been noted.
+ * @nr_marks: Number of entries in @mark.
+ * @budget: Number of operations left for this round.
+ */
+struct random_state {
+	struct rnd_state rnd;
+	u64 hot[RANDOM_HOT];
+	unsigned int nr_assigned[RANDOM_HOT];
+	u64 mark[RANDOM_MARKS];
+	unsigned int nr_marks;
+	unsigned int budget;
+};
+
+static unsigned int random_below(struct random_state *r, unsigned int ceil)
+{
+	return prandom_u32_state(&r->rnd) % ceil;
+}
+
+static void random_mark(struct random_state *r)
+{
+	unsigned int n = random_below(r, r->nr_marks);
+	u64 pa = r->mark[n];
+
+	r->mark[n] = r->mark[--r->nr_marks];
+	rmpopt_page_returned(PHYS_PFN(pa));
+}
+
+static void random_op(struct rmpopt_model *m, struct random_state *r)
+{
+	unsigned int n = random_below(r, RANDOM_HOT);
+	u64 pa = r->hot[n] + random_below(r, SZ_1G / SZ_4K) * (u64)SZ_4K;
+
+	switch (random_below(r, 4)) {
+	case 0:
+		model_assign(m, pa);
+		r->nr_assigned[n]++;
+		break;
+	case 1:
+		if (r->nr_assigned[n]) {
+			r->nr_assigned[n]--;
+			model_unassign(m, pa);
+		}
+		break;
+	case 2:
+		if (r->nr_assigned[n] && r->nr_marks < RANDOM_MARKS) {
+			r->nr_assigned[n]--;
+			model_rmpupdate(m, pa);
+			r->mark[r->nr_marks++] = pa;
+		}
+		break;
+	case 3:
+		if (r->nr_marks)
+			random_mark(r);
+		break;
+	}
+}
+
+static void random_hook(struct rmpopt_model *m, const struct model_step *step)
+{
+	struct random_state *r = m->hook_data;
+
+	while (r->budget && !random_below(r, 4)) {
+		r->budget--;
+		random_op(m, r);
+	}
+}
+
+static void random_round(struct kunit *test, struct random_state *r)
+{
+	struct rmpopt_model *m = test->priv;
+	bool lose = !random_below(r, 4);
+	unsigned int n, i;
+	u64 pa;
+
+	reset_counts(m);
+	for (n = 0; n < RANDOM_HOT; n++) {
+		/* Pages that stay assigned stay with their region. */
+		if (r->nr_assigned[n])
+			continue;
+		do {
+			pa = random_below(r, 50) * GB;
+			for (i = 0; i < RANDOM_HOT; i++) {
+				if (i != n && r->hot[i] == pa)
+					break;
+			}
+		} while (i < RANDOM_HOT || !model_is_ram(m, pa));
+		r->hot[n] = pa;
+	}
+
+	for (n = random_below(r, 4); n; n--)
+		random_op(m, r);
+
+	if (lose) {
+		for (n = 0; n < 3; n++)
+			model_lose(m, r->hot[n]);
+	}
+	if (lose || !random_below(r, 4))
+		snp_rmpopt_all_physmem();
+
+	/* The worker runs anywhere. */
+	n = random_below(r, MODEL_CPUS);
+	m->cpu = cpumask_next_wrap(n, &m->online);
+
+	r->budget = random_below(r, 30);
+	m->hook_data = r;
+	m->hook = random_hook;
+	run_all_passes(test);
+	m->hook = NULL;
+
+	/* Often all pages are gone. */
+	for (n = 0; n < RANDOM_HOT && !random_below(r, 2); n++) {
+		for (; r->nr_assigned[n]; r->nr_assigned[n]--)
+			model_unassign(m, r->hot[n]);
+	}
+	while (r->nr_marks)
+		random_mark(r);
+	run_all_passes(test);
+}
+
+#define RANDOM_ROUNDS		100
+
+static void test_random(struct kunit *test)
+{
+	const struct topology_case *tc = test->param_value;
+	u64 seed = 20260801 + (tc - topology_cases);
+	struct rmpopt_model *m = test->priv;
+	struct random_state *r;
+	unsigned int round;
+
+	r = kunit_kzalloc(test, sizeof(*r), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, r);
+	kunit_info(test, "seed %llu\n", seed);
+	prandom_seed_state(&r->rnd, seed);
+
+	invent_topology(test, tc);
+	m->ram[0] = (struct range) { 2 * GB, 18 * GB };
+	m->ram[1] = (struct range) { 21 * GB + MB, 34 * GB + MB };
+	m->ram[2] = (struct range) { 40 * GB, 50 * GB };
+	m->nr_ram = 3;
+	for (round = 0; round < RANDOM_HOT; round++)
+		r->hot[round] = (2 + round) * GB;
+	snp_setup_rmpopt();
+
+	for (round = 0; round < RANDOM_ROUNDS; round++) {
+		/* What the firmware does now and then. */
+		if (!random_below(r, 32)) {
+			snp_cleanup_rmpopt();
+			random_op(m, r);
+			snp_setup_rmpopt();
+		}
+
+		random_round(test, r);
+		if (!expect_covered(test)) {
+			KUNIT_FAIL(test, "seed %llu, round %u", seed, round);
+			return;
+		}
+	}
+}
+
+/*
+ * Pages that are returned while RMPOPT comes and goes.
+ */
+
+static bool stop_returns;
+
+static void return_many(void)
+{
+	u64 pa = 0;
+
+	do {
+		rmpopt_page_returned(PHYS_PFN(pa));
+		pa = (pa + GB) % (4 * GB);
+		cond_resched();
+	} while (!READ_ONCE(stop_returns));
+}
+
+static void test_returns_during_setup(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+	unsigned int cpu, i, nr = 0;
+	struct thread threads[2];
+
+	WRITE_ONCE(stop_returns, false);
+	for_each_cpu(cpu, real_online_mask()) {
+		run_thread(test, &threads[nr], return_many);
+		if (threads[nr].task)
+			set_cpus_allowed_ptr(threads[nr].task, cpumask_of(cpu));
+		if (++nr == ARRAY_SIZE(threads))
+			break;
+	}
+
+	for (i = 0; i < 6; i++) {
+		set_ram(m, (i & 1) * GB, 4 * GB);
+		snp_setup_rmpopt();
+		run_pass();
+		snp_cleanup_rmpopt();
+		KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
+		KUNIT_EXPECT_EQ(test, m->nr_live, 0);
+	}
+	snp_setup_rmpopt();
+	run_pass();
+
+	WRITE_ONCE(stop_returns, true);
+	for (i = 0; i < nr; i++)
+		join_thread(&threads[i]);
+
+	run_all_passes(test);
+	expect_covered(test);
+}
+
+/* Clean-up does not take the workqueue away from somebody who has a mark to queue. */
+static void test_cleanup_waits_for_mark(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+	struct thread t;
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "needs two CPUs");
+
+	snp_setup_rmpopt();
+	run_pass();
+
+	page_to_return = GB;
+	m->hold_queue = true;
+	run_thread(test, &t, return_page);
+	KUNIT_EXPECT_NE(test, wait_for_completion_timeout(&m->held, 10 * HZ), 0);
+	snp_cleanup_rmpopt();
+	WRITE_ONCE(m->cleaned, true);
+	join_thread(&t);
+	m->hold_queue = false;
+
+	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
+	/* The workqueue is gone, do not let it run if it is pending nonetheless. */
+	cancel_delayed_work_sync(&rmpopt_delayed_work);
+}
+
+/*
+ * Memory that comes and goes.
+ */
+
+static void memory_notify_model(unsigned long action, u64 start, u64 end)
+{
+	struct memory_notify mem = {
+		.start_pfn = PHYS_PFN(start),
+		.nr_pages = PHYS_PFN(end - start),
+	};
+
+	rmpopt_memory_notify(NULL, action, &mem);
+}
+
+static void online_memory(void)
+{
+	struct rmpopt_model *m = rmpopt_model;
+
+	m->ram[1] = (struct range) { 6 * GB + 512 * MB, 8 * GB + 128 * MB };
+	m->nr_ram = 2;
+	memory_notify_model(MEM_ONLINE, m->ram[1].start, m->ram[1].end);
+}
+
+static void test_memory_online(struct kunit *test)
+{
+	const struct topology_case *tc = &topology_cases[7];
+	struct rmpopt_model *m = test->priv;
+
+	invent_topology(test, tc);
+	snp_setup_rmpopt();
+	run_pass();
+	reset_counts(m);
+
+	expect_queues_pass(test, online_memory);
+	run_pass();
+	KUNIT_EXPECT_EQ(test, expect_batch(test, 0, 6 * GB, 3, 0, tc->nr_cores), m->nr_event);
+	expect_covered(test);
+
+	/* Like all others from then on. */
+	reset_counts(m);
+	model_assign(m, 8 * GB);
+	model_unassign(m, 8 * GB);
+	run_pass();
+	KUNIT_EXPECT_EQ(test, expect_batch(test, 0, 8 * GB, 1, 0, tc->nr_cores), m->nr_event);
+
+	/* Out of reach. */
+	reset_counts(m);
+	memory_notify_model(MEM_ONLINE, 2 * TB, 2 * TB + GB);
+	run_all_passes(test);
+	KUNIT_EXPECT_EQ(test, m->nr_event, 0);
+
+	/* What comes before and what fails changes nothing. */
+	memory_notify_model(MEM_GOING_ONLINE, 10 * GB, 11 * GB);
+	memory_notify_model(MEM_CANCEL_ONLINE, 10 * GB, 11 * GB);
+	memory_notify_model(MEM_GOING_OFFLINE, 6 * GB, 9 * GB);
+	memory_notify_model(MEM_CANCEL_OFFLINE, 6 * GB, 9 * GB);
+	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
+	rmpopt_page_returned(PHYS_PFN(7 * GB));
+	run_all_passes(test);
+	KUNIT_EXPECT_EQ(test, expect_batch(test, 0, 7 * GB, 1, 0, tc->nr_cores), m->nr_event);
+}
+
+/* A page of a region may have been marked before its RAM was known. */
+static void test_memory_online_marked(struct kunit *test)
+{
+	const struct topology_case *tc = &topology_cases[7];
+	struct rmpopt_model *m = test->priv;
+
+	invent_topology(test, tc);
+	snp_setup_rmpopt();
+	rmpopt_page_returned(PHYS_PFN(7 * GB));
+	run_all_passes(test);
+	reset_counts(m);
+
+	expect_queues_pass(test, online_memory);
+	run_pass();
+	KUNIT_EXPECT_EQ(test, expect_batch(test, 0, 6 * GB, 3, 0, tc->nr_cores), m->nr_event);
+	expect_covered(test);
+}
+
+static void test_memory_online_not_set_up(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+
+	online_memory();
+	expect_not_set_up(test);
+
+	snp_setup_rmpopt();
+	run_pass();
+	expect_covered(test);
+
+	snp_cleanup_rmpopt();
+	memory_notify_model(MEM_OFFLINE, m->ram[1].start, m->ram[1].end);
+	memory_notify_model(MEM_ONLINE, m->ram[1].start, m->ram[1].end);
+	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
+	KUNIT_EXPECT_EQ(test, m->nr_live, 0);
+}
+
+/* While a pass is running, which has been past the region already. */
+static void late_online(struct rmpopt_model *m, const struct model_step *step)
+{
+	if (step->point != POINT_AFTER_INSN || !step->ipi)
+		return;
+
+	m->hook = NULL;
+	online_memory();
+}
+
+static void test_memory_online_in_pass(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+
+	invent_topology(test, &topology_cases[7]);
+	set_ram(m, 0, 20 * GB);
+	snp_setup_rmpopt();
+	m->hook = late_online;
+	run_pass();
+	KUNIT_EXPECT_NULL(test, m->hook);
+	KUNIT_EXPECT_TRUE(test, delayed_work_pending(&rmpopt_delayed_work));
+	run_all_passes(test);
+	expect_covered(test);
+}
+
+static void offline_memory(struct rmpopt_model *m, u64 start, u64 end)
+{
+	m->offline = (struct range) { start, end };
+	memory_notify_model(MEM_OFFLINE, start, end);
+}
+
+/* A region is visited as long as any of it is online. */
+static void test_memory_offline(struct kunit *test)
+{
+	const struct topology_case *tc = &topology_cases[7];
+	struct rmpopt_model *m = test->priv;
+	unsigned int region, i;
+
+	invent_topology(test, tc);
+	set_ram(m, 0, 6 * GB);
+	snp_setup_rmpopt();
+	run_pass();
+
+	/* All but the last section of region 2, or but the first one. */
+	offline_memory(m, 2 * GB, 3 * GB - 128 * MB);
+	for (region = 2; region < 4; region++) {
+		m->nr_event = 0;
+		rmpopt_page_returned(PHYS_PFN(2 * GB));
+		run_pass();
+		KUNIT_EXPECT_EQ(test, expect_batch(test, 0, 2 * GB, 1, 0, tc->nr_cores),
+				m->nr_event);
+		offline_memory(m, 2 * GB + 128 * MB, 3 * GB);
+	}
+
+	/* All of regions 3 and 4, half of 2 and 5. */
+	offline_memory(m, 2 * GB + 512 * MB, 5 * GB + 512 * MB);
+	m->nr_event = 0;
+	for (region = 0; region < 6; region++)
+		rmpopt_page_returned(PHYS_PFN(region * GB));
+	run_all_passes(test);
+	for (i = 0; i < m->nr_event; i++) {
+		KUNIT_EXPECT_NE(test, m->event[i].pa, 3 * GB);
+		KUNIT_EXPECT_NE(test, m->event[i].pa, 4 * GB);
+	}
+	KUNIT_EXPECT_EQ(test, m->nr_event, 4 * tc->nr_cores);
+
+	/* Neither does a request look there. */
+	m->nr_event = 0;
+	snp_rmpopt_all_physmem();
+	run_pass();
+	KUNIT_EXPECT_EQ(test, m->nr_event, 4);
+
+	/* Until it is back. */
+	m->nr_event = 0;
+	m->offline = (struct range) {};
+	memory_notify_model(MEM_ONLINE, 3 * GB, 4 * GB);
+	run_pass();
+	KUNIT_EXPECT_EQ(test, expect_batch(test, 0, 3 * GB, 1, 0, tc->nr_cores), m->nr_event);
+}
+
+/* RAM that has been added is none until it is online. */
+static void test_memory_added(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+	unsigned int i;
+
+	invent_topology(test, &topology_cases[9]);
+	set_ram(m, 0, 6 * GB);
+	m->offline = (struct range) { 2 * GB, 4 * GB };
+	snp_setup_rmpopt();
+	run_pass();
+	i = expect_batch(test, 0, 0, 2, 0, 1);
+	i = expect_batch(test, i, 4 * GB, 2, 0, 1);
+	KUNIT_EXPECT_EQ(test, i, m->nr_event);
+
+	m->nr_event = 0;
+	m->offline = (struct range) {};
+	memory_notify_model(MEM_ONLINE, 2 * GB, 4 * GB);
+	run_pass();
+	KUNIT_EXPECT_EQ(test, expect_batch(test, 0, 2 * GB, 2, 0, 1), m->nr_event);
+	expect_covered(test);
+}
+
+/*
+ * Suspend.
+ */
+
+struct suspend_case {
+	const char *name;
+	unsigned long prepare, post;
+};
+
+static const struct suspend_case suspend_cases[] = {
+	{ "suspend",		PM_SUSPEND_PREPARE,	PM_POST_SUSPEND },
+	{ "hibernation",	PM_HIBERNATION_PREPARE,	PM_POST_HIBERNATION },
+	{ "restore",		PM_RESTORE_PREPARE,	PM_POST_RESTORE },
+};
+
+KUNIT_ARRAY_PARAM_DESC(suspend, suspend_cases, name);
+
+static void test_suspend(struct kunit *test)
+{
+	const struct topology_case *tc = &topology_cases[0];
+	const struct suspend_case *sc = test->param_value;
+	struct rmpopt_model *m = test->priv;
+
+	invent_topology(test, tc);
+
+	/* Not set up before is not set up after. */
+	rmpopt_pm_notify(NULL, sc->prepare, NULL);
+	rmpopt_pm_notify(NULL, sc->post, NULL);
+	expect_not_set_up(test);
+
+	snp_setup_rmpopt();
+	run_pass();
+	rmpopt_page_returned(PHYS_PFN(GB));
+
+	rmpopt_pm_notify(NULL, sc->prepare, NULL);
+	KUNIT_EXPECT_FALSE(test, is_set_up());
+	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
+	KUNIT_EXPECT_EQ(test, m->nr_live, 0);
+	expect_base(test, tc, 0, 2);
+
+	/* A page that is returned before tasks are frozen. */
+	model_assign(m, 2 * GB);
+	model_unassign(m, 2 * GB);
+	model_snp_init(m);
+	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
+
+	rmpopt_pm_notify(NULL, sc->post, NULL);
+	KUNIT_EXPECT_TRUE(test, is_set_up());
+	expect_base(test, tc, MSR_AMD64_RMPOPT_ENABLE, 3);
+	run_all_passes(test);
+	expect_covered(test);
+
+	/* The firmware has come back without SNP. */
+	rmpopt_pm_notify(NULL, sc->prepare, NULL);
+	m->syscfg = 0;
+	rmpopt_pm_notify(NULL, sc->post, NULL);
+	KUNIT_EXPECT_FALSE(test, is_set_up());
+	expect_base(test, tc, 0, 4);
+
+	/* And stays like that the next time. */
+	m->syscfg = MSR_AMD64_SYSCFG_SNP_EN;
+	rmpopt_pm_notify(NULL, sc->prepare, NULL);
+	rmpopt_pm_notify(NULL, sc->post, NULL);
+	KUNIT_EXPECT_FALSE(test, is_set_up());
+
+	/* The driver shuts SNP down as soon as tasks run again. */
+	snp_setup_rmpopt();
+	rmpopt_pm_notify(NULL, sc->prepare, NULL);
+	snp_cleanup_rmpopt();
+	rmpopt_pm_notify(NULL, sc->post, NULL);
+	KUNIT_EXPECT_FALSE(test, is_set_up());
+
+	/* One transition inside of another, as with /dev/snapshot. */
+	snp_setup_rmpopt();
+	rmpopt_pm_notify(NULL, PM_HIBERNATION_PREPARE, NULL);
+	rmpopt_pm_notify(NULL, sc->prepare, NULL);
+	rmpopt_pm_notify(NULL, sc->post, NULL);
+	rmpopt_pm_notify(NULL, PM_POST_HIBERNATION, NULL);
+	KUNIT_EXPECT_TRUE(test, is_set_up());
+}
+
+/*
+ * Trace events.
+ */
+
+struct trace_log {
+	unsigned int nr_begin, nr_end, nr_verdict, nr_stale;
+	/* Of the last one. */
+	unsigned int begin_reason, begin_cores;
+	unsigned int reason, cores, queried, regions, optimized, ipis;
+	u64 ns;
+	/* Of all of them. */
+	unsigned long verdicts, optimized_regions, stale_regions;
+	unsigned int stale_reasons;
+};
+
+static void probe_pass_begin(void *data, unsigned int reason, unsigned int cores)
+{
+	struct trace_log *log = data;
+
+	log->nr_begin++;
+	log->begin_reason = reason;
+	log->begin_cores = cores;
+}
+
+static void probe_pass_end(void *data, unsigned int reason, unsigned int cores,
+			   unsigned int queried, unsigned int regions, unsigned int optimized,
+			   unsigned int ipis, u64 ns)
+{
+	struct trace_log *log = data;
+
+	log->nr_end++;
+	log->reason = reason;
+	log->cores = cores;
+	log->queried = queried;
+	log->regions = regions;
+	log->optimized = optimized;
+	log->ipis = ipis;
+	log->ns = ns;
+}
+
+static void probe_verdict(void *data, u64 pa, bool optimized)
+{
+	struct trace_log *log = data;
+
+	log->nr_verdict++;
+	__set_bit(pa / GB, &log->verdicts);
+	if (optimized)
+		__set_bit(pa / GB, &log->optimized_regions);
+}
+
+static void probe_stale(void *data, u64 pa, unsigned int reason)
+{
+	struct trace_log *log = data;
+
+	log->nr_stale++;
+	log->stale_reasons |= reason;
+	if (IS_ALIGNED(pa, GB))
+		__set_bit(pa / GB, &log->stale_regions);
+}
+
+static void unregister_probes(void *data)
+{
+	unregister_trace_rmpopt_pass_begin(probe_pass_begin, data);
+	unregister_trace_rmpopt_pass_end(probe_pass_end, data);
+	unregister_trace_rmpopt_verdict(probe_verdict, data);
+	unregister_trace_rmpopt_stale(probe_stale, data);
+	tracepoint_synchronize_unregister();
+}
+
+static struct trace_log *register_probes(struct kunit *test)
+{
+	struct trace_log *log;
+
+	if (!IS_ENABLED(CONFIG_TRACEPOINTS))
+		kunit_skip(test, "needs tracepoints");
+
+	log = kunit_kzalloc(test, sizeof(*log), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, log);
+	KUNIT_ASSERT_EQ(test, kunit_add_action(test, unregister_probes, log), 0);
+	KUNIT_ASSERT_EQ(test, register_trace_rmpopt_pass_begin(probe_pass_begin, log), 0);
+	KUNIT_ASSERT_EQ(test, register_trace_rmpopt_pass_end(probe_pass_end, log), 0);
+	KUNIT_ASSERT_EQ(test, register_trace_rmpopt_verdict(probe_verdict, log), 0);
+	KUNIT_ASSERT_EQ(test, register_trace_rmpopt_stale(probe_stale, log), 0);
+
+	return log;
+}
+
+/* Run a pass that is queued for @reason, and compare the log with the model. */
+static void expect_trace_pass(struct kunit *test, struct trace_log *log, unsigned int reason,
+			      unsigned int nr_cores)
+{
+	struct rmpopt_model *m = test->priv;
+	unsigned int nr_leader = 0, nr_cf = 0, i;
+	ktime_t start = ktime_get();
+	s64 ns;
+
+	log->nr_begin = 0;
+	log->nr_end = 0;
+	log->nr_verdict = 0;
+	log->verdicts = 0;
+	log->optimized_regions = 0;
+	reset_counts(m);
+	run_pass();
+	ns = ktime_to_ns(ktime_sub(ktime_get(), start));
+
+	for (i = 0; i < m->nr_event; i++) {
+		struct model_event *e = &m->event[i];
+
+		if (e->func != RMPOPT_VERIFY_AND_REPORT || e->ipi)
+			continue;
+		nr_leader++;
+		nr_cf += e->cf;
+		KUNIT_EXPECT_TRUE(test, test_bit(e->pa / GB, &log->verdicts));
+		KUNIT_EXPECT_EQ(test, test_bit(e->pa / GB, &log->optimized_regions), e->cf);
+	}
+
+	KUNIT_EXPECT_EQ(test, log->nr_begin, 1);
+	KUNIT_EXPECT_EQ(test, log->begin_reason, reason);
+	KUNIT_EXPECT_EQ(test, log->begin_cores, nr_cores);
+	KUNIT_EXPECT_EQ(test, log->nr_end, 1);
+	KUNIT_EXPECT_EQ(test, log->reason, reason);
+	KUNIT_EXPECT_EQ(test, log->cores, nr_cores);
+	KUNIT_EXPECT_EQ(test, log->queried, m->nr_query);
+	KUNIT_EXPECT_EQ(test, log->regions, nr_leader);
+	KUNIT_EXPECT_EQ(test, log->optimized, nr_cf);
+	KUNIT_EXPECT_EQ(test, log->ipis, m->nr_ipi);
+	KUNIT_EXPECT_GT(test, (s64)log->ns, 0);
+	KUNIT_EXPECT_LE(test, (s64)log->ns, ns);
+	KUNIT_EXPECT_EQ(test, log->nr_verdict, nr_leader);
+}
+
+static void expect_trace_stale(struct kunit *test, struct trace_log *log, unsigned int reason,
+			       unsigned long regions)
+{
+	KUNIT_EXPECT_EQ(test, log->stale_reasons, reason);
+	KUNIT_EXPECT_EQ(test, log->nr_stale, hweight_long(regions));
+	KUNIT_EXPECT_EQ(test, log->stale_regions, regions);
+	log->nr_stale = 0;
+	log->stale_reasons = 0;
+	log->stale_regions = 0;
+}
+
+static void test_trace(struct kunit *test)
+{
+	const struct topology_case *tc = &topology_cases[7];
+	struct trace_log *log = register_probes(test);
+	struct rmpopt_model *m = test->priv;
+
+	invent_topology(test, tc);
+	set_ram(m, 0, 20 * GB);
+	model_assign(m, 3 * GB);
+
+	snp_setup_rmpopt();
+	expect_trace_stale(test, log, RMPOPT_REASON_SETUP, GENMASK(19, 0));
+	expect_trace_pass(test, log, RMPOPT_REASON_SETUP, tc->nr_cores);
+	KUNIT_EXPECT_EQ(test, log->regions, 20);
+	KUNIT_EXPECT_EQ(test, log->optimized, 19);
+	KUNIT_EXPECT_EQ(test, log->ipis, 2 * (tc->nr_cores - 1));
+
+	/* Each region once, however many pages of it are returned. */
+	model_unassign(m, 3 * GB);
+	rmpopt_page_returned(PHYS_PFN(3 * GB + MB));
+	rmpopt_page_returned(PHYS_PFN(7 * GB + MB));
+	expect_trace_stale(test, log, RMPOPT_REASON_RETURN, BIT(3) | BIT(7));
+	expect_trace_pass(test, log, RMPOPT_REASON_RETURN, tc->nr_cores);
+	KUNIT_EXPECT_EQ(test, log->regions, 2);
+
+	model_lose(m, 4 * GB);
+	model_assign(m, 5 * GB);
+	snp_rmpopt_all_physmem();
+	expect_trace_stale(test, log, 0, 0);
+	expect_trace_pass(test, log, RMPOPT_REASON_REQUEST, tc->nr_cores);
+	KUNIT_EXPECT_EQ(test, log->queried, 20);
+	KUNIT_EXPECT_EQ(test, log->regions, 2);
+	expect_trace_stale(test, log, RMPOPT_REASON_REQUEST, BIT(4) | BIT(5));
+
+	/* A batch without success needs no IPI. */
+	model_assign(m, 6 * GB);
+	rmpopt_page_returned(PHYS_PFN(6 * GB));
+	expect_trace_pass(test, log, RMPOPT_REASON_RETURN, tc->nr_cores);
+	KUNIT_EXPECT_EQ(test, log->optimized, 0);
+	KUNIT_EXPECT_EQ(test, log->ipis, 0);
+	expect_trace_stale(test, log, RMPOPT_REASON_RETURN, BIT(6));
+
+	/* Several reasons, of which none is left for the next pass. */
+	m->ram[1] = (struct range) { 30 * GB, 31 * GB };
+	m->nr_ram = 2;
+	memory_notify_model(MEM_ONLINE, 30 * GB, 31 * GB);
+	expect_trace_stale(test, log, RMPOPT_REASON_ONLINE, BIT(30));
+	rmpopt_page_returned(PHYS_PFN(0));
+	snp_rmpopt_all_physmem();
+	snp_setup_rmpopt();
+	expect_trace_pass(test, log, RMPOPT_REASON_ONLINE | RMPOPT_REASON_RETURN |
+			  RMPOPT_REASON_REQUEST | RMPOPT_REASON_SETUP, tc->nr_cores);
+	expect_trace_stale(test, log, RMPOPT_REASON_RETURN, BIT(0));
+	snp_rmpopt_all_physmem();
+	expect_trace_pass(test, log, RMPOPT_REASON_REQUEST, tc->nr_cores);
+	KUNIT_EXPECT_EQ(test, log->regions, 0);
+
+	/* Nor after clean-up. */
+	snp_rmpopt_all_physmem();
+	snp_cleanup_rmpopt();
+	snp_setup_rmpopt();
+	expect_trace_pass(test, log, RMPOPT_REASON_SETUP, tc->nr_cores);
 }
 
 /*
@@ -1404,12 +2873,37 @@ static struct kunit_case rmpopt_test_cases[] = {
 	KUNIT_CASE(test_cleanup_during_pass),
 	KUNIT_CASE_PARAM(test_pass, topology_gen_params),
 	KUNIT_CASE(test_pass_assigned),
+	KUNIT_CASE(test_pass_all_assigned),
+	KUNIT_CASE(test_pass_batches),
 	KUNIT_CASE(test_pass_real_cpus),
 	KUNIT_CASE(test_pass_cpu_gone),
 	KUNIT_CASE(test_setup_queues_pass),
 	KUNIT_CASE(test_request_restarts_timer),
 	KUNIT_CASE(test_request_during_pass),
 	KUNIT_CASE_SLOW(test_requests_from_all_cpus),
+	KUNIT_CASE(test_delay),
+	KUNIT_CASE(test_mark_queues_pass),
+	KUNIT_CASE(test_mark_not_set_up),
+	KUNIT_CASE(test_mark_ram),
+	KUNIT_CASE(test_mark_beyond_window),
+	KUNIT_CASE(test_request_queries),
+	KUNIT_CASE_PARAM(test_ipis, topology_gen_params),
+	KUNIT_CASE_SLOW(test_conversion),
+	KUNIT_CASE(test_conversions_in_ipi),
+	KUNIT_CASE(test_assigned_before_ipi),
+	KUNIT_CASE(test_request_in_pass),
+	KUNIT_CASE_PARAM_ATTR(test_random, topology_gen_params,
+			      ((struct kunit_attributes) { .speed = KUNIT_SPEED_SLOW })),
+	KUNIT_CASE_SLOW(test_returns_during_setup),
+	KUNIT_CASE_SLOW(test_cleanup_waits_for_mark),
+	KUNIT_CASE(test_memory_online),
+	KUNIT_CASE(test_memory_online_marked),
+	KUNIT_CASE(test_memory_online_not_set_up),
+	KUNIT_CASE(test_memory_online_in_pass),
+	KUNIT_CASE(test_memory_offline),
+	KUNIT_CASE(test_memory_added),
+	KUNIT_CASE_PARAM(test_suspend, suspend_gen_params),
+	KUNIT_CASE(test_trace),
 	KUNIT_CASE_SLOW(test_hotplug_frozen),
 	KUNIT_CASE(test_hotplug_cpu_offline),
 	{}
@@ -1586,7 +3080,7 @@ static void __init test_probe(struct kunit *test)
 
 	snp_setup_rmpopt();
 	if (pc->capable)
-		KUNIT_EXPECT_NOT_NULL(test, rmpopt_wq);
+		KUNIT_EXPECT_TRUE(test, is_set_up());
 	else
 		expect_not_set_up(test);
 }
@@ -1606,6 +3100,12 @@ static void __init test_hotplug_kexec(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, m->nr_frozen, 1);
 	KUNIT_EXPECT_TRUE(test, rmpopt_capable);
 
+	/* Notifiers come with it. */
+	KUNIT_EXPECT_TRUE(test, !IS_ENABLED(CONFIG_MEMORY_HOTPLUG) ||
+			  (m->memory_nb && m->memory_nb->notifier_call == rmpopt_memory_notify));
+	KUNIT_EXPECT_TRUE(test, !IS_ENABLED(CONFIG_PM_SLEEP) ||
+			  (m->pm_nb && m->pm_nb->notifier_call == rmpopt_pm_notify));
+
 	/* There is nothing left to prepare. */
 	KUNIT_EXPECT_EQ(test, snp_prepare(), 0);
 	KUNIT_EXPECT_EQ(test, m->nr_frozen, 1);
@@ -1615,9 +3115,12 @@ static void __init test_hotplug_kexec(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, m->nr_frozen, 0);
 	free_rmp_segment_table();
 
-	/* The ordinary boot, without SnpEn. */
+	/* The ordinary boot, without SnpEn, and without RMPOPT. */
+	m->feature = false;
+	m->nr_notifiers = 0;
 	KUNIT_EXPECT_EQ(test, snp_rmptable_init(), 0);
 	KUNIT_EXPECT_EQ(test, m->nr_frozen, 0);
+	KUNIT_EXPECT_EQ(test, m->nr_notifiers, 0);
 
 	cc_platform_clear(CC_ATTR_HOST_SEV_SNP);
 	restore_rmp(&saved);

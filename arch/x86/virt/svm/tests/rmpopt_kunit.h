@@ -10,6 +10,15 @@
  * parentheses.
  */
 
+#include <linux/jiffies.h>
+#include <linux/moduleparam.h>
+#include <linux/notifier.h>
+
+/* For stress tests, which can not wait that long for each pass. */
+static unsigned int rmpopt_kunit_delay_ms = 10000;
+module_param_named(rmpopt_delay_ms, rmpopt_kunit_delay_ms, uint, 0600);
+MODULE_PARM_DESC(rmpopt_delay_ms, "Time in ms until an RMPOPT pass starts, for tests only");
+
 static bool rmpopt_kunit_insn(u64 pa, enum rmpopt_function func);
 static u64 rmpopt_kunit_read_msr(u32 msr);
 static int rmpopt_kunit_wrmsrq_on_cpu(unsigned int cpu, u32 msr, u64 val);
@@ -27,6 +36,14 @@ static void rmpopt_kunit_on_each_cpu_cond_mask(smp_cond_func_t cond, smp_call_fu
 					       const struct cpumask *mask);
 static void rmpopt_kunit_hotplug_disable(void);
 static void rmpopt_kunit_hotplug_enable(void);
+
+static struct page *rmpopt_kunit_online_page(unsigned long pfn);
+static int __maybe_unused rmpopt_kunit_register_memory(struct notifier_block *nb);
+static int __maybe_unused rmpopt_kunit_register_pm(struct notifier_block *nb);
+
+static bool rmpopt_kunit_queue(struct workqueue_struct *wq, struct delayed_work *work,
+			       unsigned long delay);
+static void rmpopt_kunit_pass(struct work_struct *work);
 
 static bool rmpopt_kunit_alloc(void);
 static void rmpopt_kunit_free(void);
@@ -56,12 +73,26 @@ static inline const struct cpumask *real_online_mask(void)
 	return cpu_online_mask;
 }
 
+static inline struct page *real_online_page(unsigned long pfn)
+{
+	return pfn_to_online_page(pfn);
+}
+
+static inline unsigned long real_work_timeout(void)
+{
+	return RMPOPT_WORK_TIMEOUT;
+}
+
 #undef rdmsrq
 #undef cpu_feature_enabled
 #undef smp_processor_id
 #undef cpu_online_mask
 #undef topology_sibling_cpumask
+#undef pfn_to_online_page
 #undef alloc_workqueue
+#undef RMPOPT_WORK_TIMEOUT
+
+#define RMPOPT_WORK_TIMEOUT			msecs_to_jiffies(READ_ONCE(rmpopt_kunit_delay_ms))
 
 #define __rmpopt(pa, func)			rmpopt_kunit_insn(pa, func)
 #define rdmsrq(msr, val)			((val) = rmpopt_kunit_read_msr(msr))
@@ -79,6 +110,14 @@ static inline const struct cpumask *real_online_mask(void)
 	rmpopt_kunit_on_each_cpu_cond_mask(cond, func, info, wait, mask)
 #define cpu_hotplug_disable()			rmpopt_kunit_hotplug_disable()
 #define cpu_hotplug_enable()			rmpopt_kunit_hotplug_enable()
+
+#define pfn_to_online_page(pfn)			rmpopt_kunit_online_page(pfn)
+#define register_memory_notifier(nb)		rmpopt_kunit_register_memory(nb)
+#define register_pm_notifier(nb)		rmpopt_kunit_register_pm(nb)
+
+#define queue_delayed_work(wq, work, delay)	rmpopt_kunit_queue(wq, work, delay)
+/* The pass itself gets another name, as the work item calls what wraps it. */
+#define rmpopt_work_handler(work)		rmpopt_kunit_pass(work)
 
 #define zalloc_cpumask_var(mask, gfp) \
 	(rmpopt_kunit_alloc() && zalloc_cpumask_var(mask, gfp))

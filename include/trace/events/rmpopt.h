@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#undef TRACE_SYSTEM
+#define TRACE_SYSTEM rmpopt
+
+#if !defined(_TRACE_RMPOPT_H) || defined(TRACE_HEADER_MULTI_READ)
+#define _TRACE_RMPOPT_H
+
+#include <linux/tracepoint.h>
+
+/* Why a pass runs, there may be several reasons. */
+#define RMPOPT_REASON_SETUP	0x1
+#define RMPOPT_REASON_REQUEST	0x2
+#define RMPOPT_REASON_RETURN	0x4
+#define RMPOPT_REASON_ONLINE	0x8
+
+#define show_rmpopt_reason(reason)				\
+	__print_flags(reason, "|",				\
+		      { RMPOPT_REASON_SETUP,	"setup" },	\
+		      { RMPOPT_REASON_REQUEST,	"request" },	\
+		      { RMPOPT_REASON_RETURN,	"return" },	\
+		      { RMPOPT_REASON_ONLINE,	"online" })
+
+TRACE_EVENT(rmpopt_pass_begin,
+	TP_PROTO(unsigned int reason, unsigned int cores),
+
+	TP_ARGS(reason, cores),
+
+	TP_STRUCT__entry(
+		__field(unsigned int,	reason)
+		__field(unsigned int,	cores)
+	),
+
+	TP_fast_assign(
+		__entry->reason = reason;
+		__entry->cores = cores;
+	),
+
+	TP_printk("reason=%s cores=%u", show_rmpopt_reason(__entry->reason), __entry->cores)
+);
+
+TRACE_EVENT(rmpopt_pass_end,
+	TP_PROTO(unsigned int reason, unsigned int cores, unsigned int queried,
+		 unsigned int regions, unsigned int optimized, unsigned int ipis, u64 ns),
+
+	TP_ARGS(reason, cores, queried, regions, optimized, ipis, ns),
+
+	TP_STRUCT__entry(
+		__field(unsigned int,	reason)
+		__field(unsigned int,	cores)
+		__field(unsigned int,	queried)
+		__field(unsigned int,	regions)
+		__field(unsigned int,	optimized)
+		__field(unsigned int,	ipis)
+		__field(u64,		ns)
+	),
+
+	TP_fast_assign(
+		__entry->reason = reason;
+		__entry->cores = cores;
+		__entry->queried = queried;
+		__entry->regions = regions;
+		__entry->optimized = optimized;
+		__entry->ipis = ipis;
+		__entry->ns = ns;
+	),
+
+	TP_printk("reason=%s cores=%u queried=%u regions=%u optimized=%u ipis=%u ns=%llu",
+		  show_rmpopt_reason(__entry->reason), __entry->cores, __entry->queried,
+		  __entry->regions, __entry->optimized, __entry->ipis, __entry->ns)
+);
+
+TRACE_EVENT(rmpopt_verdict,
+	TP_PROTO(u64 pa, bool optimized),
+
+	TP_ARGS(pa, optimized),
+
+	TP_STRUCT__entry(
+		__field(u64,	pa)
+		__field(bool,	optimized)
+	),
+
+	TP_fast_assign(
+		__entry->pa = pa;
+		__entry->optimized = optimized;
+	),
+
+	TP_printk("pa=0x%llx optimized=%d", __entry->pa, __entry->optimized)
+);
+
+TRACE_EVENT(rmpopt_stale,
+	TP_PROTO(u64 pa, unsigned int reason),
+
+	TP_ARGS(pa, reason),
+
+	TP_STRUCT__entry(
+		__field(u64,		pa)
+		__field(unsigned int,	reason)
+	),
+
+	TP_fast_assign(
+		__entry->pa = pa;
+		__entry->reason = reason;
+	),
+
+	TP_printk("pa=0x%llx reason=%s", __entry->pa, show_rmpopt_reason(__entry->reason))
+);
+
+#endif /* _TRACE_RMPOPT_H */
+
+#include <trace/define_trace.h>
