@@ -30,9 +30,11 @@ DELAY = 10
 DELAY_TOLERANCE = 0.2
 AGAIN = 25
 PASS_TIMEOUT = 90
-PASS = r'RMPOPT optimized (\d+) of (\d+) regions'
+# RMPOPT of two passes is farther apart than that of one.
+GAP = 5_000_000_000
 # A pass says when it is over.
-APPEND = 'loglevel=8 dyndbg="func rmpopt_work_handler +p"'
+PASS = r'rmpopt_pass_end: .*'
+APPEND = 'loglevel=8 trace_event=rmpopt:rmpopt_pass_end tp_printk'
 
 
 def names(cells):
@@ -82,10 +84,9 @@ class Run:
 			      if e['what'] == 'psp-done' and e['value'] == SNP_DECOMMISSION and not e['result'])
 
 	def passes(self, after):
-		"""When RMPOPT was executed for the first region, which begins a pass, later than AFTER."""
-		return [e['at'] for e in self.machine.journal()
-			if e['what'] == 'rmpopt' and not e['value'] and e['at'] > after and
-			e['address'] == self.window[0]]
+		"""When passes began, later than AFTER."""
+		found = [e['at'] for e in self.machine.journal() if e['what'] == 'rmpopt' and not e['value']]
+		return [at for last, at in zip([-GAP, *found], found) if at > last + GAP and at > after]
 
 	def wait_pass(self, since=0, after=-1):
 		"""
