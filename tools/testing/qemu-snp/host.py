@@ -375,8 +375,8 @@ class Host:
 					break
 				self.log.changed.wait(left)
 		if left > 0:
-			raise self.error(f'waited for "{regex}" on the console')
-		raise self.error(f'no "{regex}" on the console within {timeout} s')
+			raise self.error(f'waited for "{pattern.pattern}" on the console')
+		raise self.error(f'no "{pattern.pattern}" on the console within {timeout} s')
 
 	# The guest
 

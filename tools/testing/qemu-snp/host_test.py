@@ -14,309 +14,19 @@ import contextlib
 import os
 import pathlib
 import re
-import secrets
 import sys
-import threading
-import time
-import traceback
 
 sys.dont_write_bytecode = True
 
-import host  # noqa: E402
 from host import BUILD, HostError  # noqa: E402
+from machine import (DELAY, GB, Machine, NO_HOLD, PSP, SECOND, SERIES, run_scenario,  # noqa: E402
+		     scenario, scenarios)
+import stale_test  # noqa: E402
 
-GB = 1 << 30
-SECOND = 1_000_000_000
-NO_HOLD = 2**64 - 1
-PSP = {'SNP_INIT_EX': 0x85, 'SNP_SHUTDOWN_EX': 0x86, 'SNP_DECOMMISSION': 0x90}
 DFFLUSH_REQUIRED = 0x0f
-# The kernel's RMPOPT_WORK_TIMEOUT, and how long a pass may take to begin and to end
-DELAY = 10 * SECOND
-SLACK = 2 * SECOND
-# The same where the guest's clock is ours, and others may use this machine
-SLACK_REAL = 8 * SECOND
-
-DEBUG = BUILD / 'debug' / 'kernel'
-SERIES = BUILD / 'kernel'
-PASS = 'dyndbg="func rmpopt_work_handler +p"'
 # A failing SNP_DECOMMISSION is worth a WARN to KVM.
 DECOMMISSION_WARN = 'snp_decommission_context|sev_vm_destroy|cut here|Call Trace'
 LEAK = 'Leaking PFN'
-
-scenarios = []
-
-
-def scenario(name, **machine):
-	def register(function):
-		scenarios.append((name, machine, function))
-		return function
-	return register
-
-
-class Machine(host.Host):
-	"""A host, the judgements on it, and its journal in the terms of RMPOPT."""
-
-	passed = failed = 0
-	counting = threading.Lock()
-
-	def __init__(self, name, *, kernel=DEBUG, smp='4,sockets=1,cores=2,threads=2', memory='6G',
-		     append='', nodes=False, virtual_time=True, x86_shutdown=True, **machine):
-		machine.setdefault('devices', (
-			'amd-snp-host,id=snp0,journal=on', 'amd-iommu,snp=on',
-			f'amd-psp,id=psp0,x86-shutdown={"on" if x86_shutdown else "off"}'))
-		self.scenario = name
-		# Positions on the console between which the kernel may say something
-		self.excuses = []
-		self.warned = False
-		# The line of the console after which the kernel, or the modules, began anew
-		self.anew = 0
-		# Optimized regions and assigned pages before the first guest, and how many
-		# pages per region had to be leaked since then
-		self.before = None
-		self.leaked = {}
-		self.ram = None
-		self.nodes = nodes
-		self.slack = SLACK if virtual_time else SLACK_REAL
-		self.memory = int(memory.removesuffix('G')) * GB
-		options = host.nodes(int(smp.split(',')[0])) if nodes else []
-		super().__init__(f'host-{re.sub("[^A-Za-z0-9]+", "-", name)}', kernel=kernel,
-				 initrd=f'{kernel}.gz', smp=smp, memory=memory, virtual_time=virtual_time,
-				 append=f'loglevel=8 {PASS} {append}', options=options, boot_timeout=600,
-				 **machine)
-
-	@classmethod
-	def count(cls, text, passed=0, failed=0):
-		"""For all machines, of which some run at the same time"""
-		with cls.counting:
-			cls.passed += passed
-			cls.failed += failed
-			print(text, flush=True)
-
-	def judge(self, text, good, why=''):
-		if good:
-			self.count(f'ok - {self.scenario}: {text}', passed=1)
-		else:
-			self.count(f'not ok - {self.scenario}: {text}\n    {why}', failed=1)
-		return good
-
-	def equal(self, text, expected, found):
-		return self.judge(text, expected == found, f'expected {expected}, found {found}')
-
-	def runs(self, text, command, timeout=host.TIMEOUT):
-		status, output = self.run(command, timeout)
-		return self.judge(text, status == 0, f'{command}: status {status}: {output[-500:]}')
-
-	def fails(self, text, command, regex, timeout=host.TIMEOUT):
-		status, output = self.run(command, timeout)
-		return self.judge(text, status != 0 and re.search(regex, output),
-				  f'{command}: status {status}: {output[-500:]}')
-
-	def mark(self):
-		"""The position of a line on the console that the kernel has been asked for."""
-		token = f'host-test: {secrets.token_hex(8)}'
-		self.check(f'echo "{token}" >/dev/kmsg')
-		self.wait_console(token)
-		return next(index for index, line in enumerate(self.log.console) if token in line)
-
-	def said(self, text, regex):
-		"""Since begin_anew(). The line may be on its way to the log."""
-		try:
-			self.wait_console(regex, 20, self.anew)
-		except HostError:
-			return self.judge(text, False, f'the kernel has not said: {regex}')
-		return self.judge(text, True)
-
-	def begin_anew(self):
-		"""What the kernel has said, and what was optimized, does not count any more."""
-		self.anew = self.mark()
-		self.before = None
-		self.leaked = {}
-
-	@contextlib.contextmanager
-	def expect(self, regex):
-		"""Inside the kernel may complain of this."""
-		start = self.mark()
-		yield
-		self.excuse(regex, start, self.mark())
-
-	def excuse(self, regex, start, end):
-		self.excuses.append((re.compile(regex), start, end))
-
-	@contextlib.contextmanager
-	def stopped(self):
-		"""The guest's clock stands still, no matter how long the script takes."""
-		self.qmp('stop')
-		try:
-			yield
-		finally:
-			self.qmp('cont')
-
-	def finish(self):
-		"""What has to hold at the end of every scenario."""
-		self.mark()
-		found = [line for index, line in self.numbered_complaints()
-			 if not any(start <= index < end and regex.search(line)
-				    for regex, start, end in self.excuses)]
-		self.judge('no complaint of the kernel', not found, '\n    '.join(found[:10]))
-		self.equal('the kernel is tainted only if it had to warn', self.warned, self.tainted())
-		self.equal('no violation', 0, self.snp('violations'))
-		self.equal('the tables agree with the RMP', 0, self.snp('audit-now'))
-		self.equal('the journal is complete', 0, self.snp('journal-lost'))
-		self.quit()
-
-	# What the emulator has seen
-
-	def events(self, *kinds, since=0, value=None):
-		return [e for e in self.journal() if e['what'] in kinds and e['at'] >= since
-			and value in (None, e['value'])]
-
-	def now(self):
-		"""The guest's clock as the journal has it: right after its last entry."""
-		return self.journal()[-1]['at'] + 1 if self.journal() else 0
-
-	def verified(self, since=0):
-		return self.events('rmpopt', since=since, value=0)
-
-	def passes(self, since=0):
-		"""Those that began after SINCE. A pass begins where RMPOPT goes back to the window's start."""
-		result = []
-		start = self.window()[0]
-		for e in self.verified():
-			if not result or (e['address'] == start and result[-1][-1]['address'] != start):
-				result.append([])
-			result[-1].append(e)
-		return [entries for entries in result if entries[0]['at'] >= since]
-
-	def wait_pass(self, since):
-		"""Until the first pass has ended that began after SINCE."""
-		def ended():
-			passes = self.passes(since)
-			return passes and self.pass_is_over(passes[0]) and passes[0]
-		return self.wait(ended, 'a pass')
-
-	def pass_is_over(self, entries):
-		"""It has come to the last region, and all that take part in that have."""
-		last = self.window()[1] - GB
-		entries = [e for e in entries if e['address'] == last]
-		return entries and (not entries[0]['result'] or len(entries) == self.cores())
-
-	def window(self):
-		"""
-		What RMPOPT has to cover, whatever the kernel says: from the lowest to the highest
-		address of RAM, both as the firmware's memory map has them, in whole GB. The RMP
-		and other pieces at its top are reserved there, so -m alone does not tell the end.
-		"""
-		if not self.ram:
-			found = self.system_ram()
-			self.ram = (min(start for start, _ in found) & -GB,
-				    -(-(max(end for _, end in found) + 1) & -GB))
-			# QEMU's q35 puts 2 GB of it below 4 GB. The RMP is smaller than 1 GB.
-			self.equal('RAM is where QEMU puts it', (0, 2 * GB + self.memory), self.ram)
-		return self.ram
-
-	def kernels_window(self):
-		"""Cores and window as the kernel says it, the last byte made an end"""
-		match = [m for m in map(host.RMPOPT_ENABLED.search, self.log.console[self.anew:]) if m][-1]
-		return int(match[1]), int(match[2], 16), int(match[3], 16) + 1
-
-	def cores(self):
-		return len(self.snp('cores'))
-
-	def tables(self):
-		"""Regions that are optimized, by core."""
-		return {core['core']: {(core['base'] & -GB) + region * GB for region in core['regions']}
-			for core in self.snp('cores')}
-
-	def bases(self):
-		return [core['base'] for core in self.snp('cores')]
-
-	def regions(self):
-		return {region['address']: region for region in self.snp('regions')}
-
-	def optimizable(self):
-		"""Regions of the window with nothing in them that RMPOPT would have to respect."""
-		start, end = self.window()
-		regions = self.regions()
-		return {pa for pa in range(start, end, GB)
-			if not any(regions.get(pa, {}).get(key) for key in ('assigned', 'fixed', 'rmp'))}
-
-	def all_optimized(self, text):
-		"""
-		All that can be. The first time after begin_anew(), before there were guests, this
-		is kept. From then on the same has to be optimized, and as many pages assigned, but
-		for those in self.leaked.
-		"""
-		with self.stopped():
-			wanted, tables, regions = self.optimizable(), self.tables(), self.regions()
-		pages = {pa: region['assigned'] for pa, region in regions.items() if region['assigned']}
-		good = self.judge(text, wanted and all(table == wanted for table in tables.values()),
-				  f'{sorted(pa // GB for pa in wanted)} GB expected, found '
-				  f'{ {core: sorted(pa // GB for pa in t) for core, t in tables.items()} }')
-		if not self.before:
-			self.before = wanted, pages
-			if self.nodes:
-				rmp = {pa for pa, region in regions.items() if region['rmp']}
-				good &= self.equal(f'{text}: above 4 GB that is all but the RMP',
-						   set(range(4 * GB, self.window()[1], GB)) - rmp,
-						   {pa for pa in wanted if pa >= 4 * GB})
-			return good
-		before, expected = self.before[0], dict(self.before[1])
-		for pa, number in self.leaked.items():
-			expected[pa] = expected.get(pa, 0) + number
-		good &= self.equal(f'{text}: what was before', before - set(self.leaked), wanted)
-		return self.equal(f'{text}: assigned pages as before', expected, pages) and good
-
-	def one_pass(self, text, entries, start, held=False):
-		"""
-		A pass that visits each region, at most once on each core, and not too early; nor
-		too late, unless it had to wait for another one that the script has held.
-		"""
-		seen = [(e['core'], e['address']) for e in entries]
-		good = self.judge(f'{text}: in one pass', len(seen) == len(set(seen)),
-				  f'{len(seen)} RMPOPT for {len(set(seen))} cells')
-		good &= self.equal(f'{text}: all regions in order', list(range(*self.window(), GB)),
-				   list(dict.fromkeys(e['address'] for e in entries)))
-		delay = entries[0]['at'] - start
-		return self.judge(f'{text}: 10 s later', DELAY - SECOND // 50 <= delay and
-				  (held or delay <= DELAY + self.slack), f'{delay / SECOND:.3f} s') and good
-
-	def set_up(self):
-		"""RMPOPT is set up, and what that has to look like."""
-		self.said('SNP is enabled', r'kvm_amd: SEV-SNP enabled')
-		start, end = self.window()
-		self.equal('cores and window', (self.cores(), start, end), self.kernels_window())
-		self.equal('RMPOPT_BASE on every core', [start | 1] * self.cores(), self.bases())
-
-	def last(self, *kinds, value=None):
-		return self.events(*kinds, value=value)[-1]['at']
-
-	def guests(self, *options):
-		vms = self.program(' '.join(('snp_vm', *options)))
-		vms.wait_line('^ready$')
-		return vms
-
-	def never(self):
-		"""RMPOPT is not used. That there was time for a pass costs nothing, the clock jumps."""
-		self.check('sleep 15')
-		self.equal('RMPOPT is never executed', [], self.verified())
-		self.judge('RMPOPT_BASE is never enabled', not any(self.bases()) and
-			   not self.events('base'), self.bases())
-
-	@staticmethod
-	def load():
-		return 'modprobe ccp && modprobe kvm-amd'
-
-	def asids(self):
-		return self.check("awk '$1 == \"sev_es\" { print $2 }' /sys/fs/cgroup/host/misc.current").strip()
-
-	def leaks(self):
-		"""
-		What kmemleak has found. It wants to be sure, so it takes two scans. It does
-		not look into the table of RMP segments, a page, and thinks they are lost.
-		"""
-		text = self.check('cd /sys/kernel/debug && echo scan >kmemleak && echo scan >kmemleak && cat kmemleak')
-		return [report for report in re.split('(?=unreferenced object)', text)
-			if report.strip() and 'alloc_rmp_segment_desc' not in report]
 
 
 @scenario('life', nodes=True)
@@ -325,7 +35,7 @@ def life(m):
 	m.set_up()
 	enabled = m.last('base')
 	first = m.wait_pass(0)
-	m.one_pass('the first pass', first, m.last('psp-done', value=PSP['SNP_INIT_EX']))
+	m.one_pass('the first pass', first, m.last('psp-done', value=PSP['SNP_INIT_EX']), regions=m.ram_regions())
 	m.judge('RMPOPT comes after RMPOPT_BASE', enabled < first[0]['at'])
 	m.all_optimized('the first pass optimizes all that can be')
 
@@ -354,8 +64,7 @@ def life(m):
 
 	# A teardown while a pass is under way
 	vms = m.guests('--vms 2 --memory 16M --node 1,2')
-	middle = sorted(m.optimizable())[-1]
-	m.qom_set('snp0', 'hold-rmpopt', middle)
+	m.qom_set('snp0', 'hold-rmpopt', *m_regions(1))
 	vms.send('close 0')
 	m.wait(lambda: m.snp('held-rmpopt'), 'the pass to be held')
 	begun = m.now()
@@ -365,8 +74,7 @@ def life(m):
 		end = m.last('psp-done', value=PSP['SNP_DECOMMISSION'])
 		m.judge('the pass is still held', m.snp('held-rmpopt'))
 		m.qom_set('snp0', 'hold-rmpopt', NO_HOLD)
-	second = m.wait(lambda: [p for p in m.passes(end) if p[0]['at'] >= end + DELAY - SECOND // 50 and
-				 m.pass_is_over(p)], 'another pass')[0]
+	second = m.wait_pass(end + DELAY - SECOND // 50)
 	m.one_pass('a teardown during a pass leads to another one', second, end, held=True)
 	m.all_optimized('which wins all back')
 	vms.close()
@@ -409,7 +117,7 @@ def legacy(m):
 		m.runs('kvm-amd can be loaded again', m.load())
 		init = m.last('psp-done', value=PSP['SNP_INIT_EX'])
 		m.set_up()
-		m.one_pass('after SNP_INIT', m.wait_pass(init), init)
+		m.one_pass('after SNP_INIT', m.wait_pass(init), init, regions=m.ram_regions())
 		m.all_optimized('all is optimized again')
 		vms = m.guests('--vms 2 --memory 16M --node 1,2')
 		m.equal('guests can be closed', 0, vms.close())
@@ -481,7 +189,7 @@ def shutdown_fails(m, begun):
 		[(0, False)] * m.cores() + [(start | 1, True)] * m.cores(),
 		[(e['value'], e['at'] > failed[0]) for e in m.events('base', since=begun)])
 	m.equal('RMPOPT_BASE on every core again', [start | 1] * m.cores(), m.bases())
-	m.one_pass('after a failing SNP_SHUTDOWN_EX', m.wait_pass(failed[0]), failed[0])
+	m.one_pass('after a failing SNP_SHUTDOWN_EX', m.wait_pass(failed[0]), failed[0], regions=m.ram_regions())
 	m.all_optimized('a failing SNP_SHUTDOWN_EX leaves all optimized')
 
 
@@ -592,7 +300,7 @@ def second_kernel(m, command, text):
 	m.judge(text, True)
 
 
-def kexec(m, guest, x86):
+def kexec(m, guest):
 	m.set_up()
 	m.wait_pass(0)
 	m.all_optimized('all is optimized by the first kernel')
@@ -606,8 +314,7 @@ def kexec(m, guest, x86):
 	# After a guest it is asked for SNP_DF_FLUSH first.
 	m.judge('the first kernel shuts SNP down', results in ([0], [DFFLUSH_REQUIRED, 0]), results)
 	m.judge('... before the second one initializes it', shutdown[0]['at'] < m.last('psp', value=PSP['SNP_INIT_EX']))
-	m.equal('RMPOPT_BASE is cleared before on every core if SNP_EN is going to be, else left alone',
-		[0] * m.cores() if x86 else [],
+	m.equal('RMPOPT_BASE is cleared before on every core', [0] * m.cores(),
 		[e['value'] for e in m.events('base', since=begun) if e['at'] < shutdown[0]['at']])
 	m.equal('no RMPOPT from the shutdown to the second SNP_INIT', [],
 		[e for e in m.verified(shutdown[0]['at']) if e['at'] < m.last('psp-done', value=PSP['SNP_INIT_EX'])])
@@ -620,13 +327,13 @@ def kexec(m, guest, x86):
 @scenario('kexec, x86 shutdown', kernel=SERIES, nodes=True)
 def kexec_x86(m):
 	"""With a guest, as checks of its memory are off for the second kernel."""
-	kexec(m, guest=True, x86=True)
+	kexec(m, guest=True)
 
 
 @scenario('kexec, legacy shutdown', kernel=SERIES, nodes=True, x86_shutdown=False)
 def kexec_legacy(m):
 	"""Pages of a guest would still be assigned, and no kernel could live with that."""
-	kexec(m, guest=False, x86=False)
+	kexec(m, guest=False)
 
 
 def kdump(m):
@@ -698,24 +405,6 @@ def maxcpus(m):
 	works(m)
 
 
-def run_scenario(chosen):
-	name, machine, function = chosen
-	since = time.monotonic()
-	why = None
-	try:
-		with Machine(name, **machine) as m:
-			function(m)
-			m.finish()
-	except HostError as error:
-		why = str(error)
-	except Exception:  # pylint: disable=broad-except
-		# Most likely something is missing in the journal or on the console.
-		why = traceback.format_exc()
-	if why:
-		Machine.count(f'not ok - {name}: comes to its end\n    {why}', failed=1)
-	print(f'# {name}: {time.monotonic() - since:.0f} s', flush=True)
-
-
 def main():
 	if len(sys.argv) != 2:
 		sys.exit(__doc__.strip())
@@ -727,6 +416,7 @@ def main():
 	# vCPUs take turns where the clock jumps, so that a machine needs one CPU.
 	with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
 		list(pool.map(run_scenario, chosen))
+	stale_test.report(BUILD / 'log' / 'stale.txt')
 	pathlib.Path(sys.argv[1]).write_text(f'{Machine.passed} {Machine.failed}\n', encoding='utf-8')
 	sys.exit(3 if Machine.failed else 0)
 

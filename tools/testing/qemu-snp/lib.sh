@@ -55,7 +55,7 @@ source_id()
 }
 
 # What the guest gets besides busybox: the programs of the series' selftests, and kexec.
-guest_tools=("$build/guest/snp_vm" "$build/guest/rmpopt_test" "$build/guest/kexec")
+guest_tools=("$build/guest/snp_vm" "$build/guest/sev_ioctl" "$build/guest/rmpopt_test" "$build/guest/kexec")
 
 build_guest_tools()
 {
@@ -69,7 +69,19 @@ build_guest_tools()
 		-isystem "$linux/tools/testing/selftests" -isystem "$linux/tools/include" -o
 	step guest-snp_vm "Building snp_vm" \
 		"$@" "${guest_tools[0]}" "$tests/snp_vm_tool.c" "$tests/snp_vm.c"
+	step guest-sev_ioctl "Building sev_ioctl" "$@" "${guest_tools[1]}" "$tests/sev_ioctl.c"
 	step guest-rmpopt_test "Building rmpopt_test" \
-		"$@" "${guest_tools[1]}" "$tests/rmpopt_test.c" "$tests/snp_vm.c"
-	step guest-kexec "Building kexec" "$@" "${guest_tools[2]}" "$qemu_snp/kexec.c"
+		"$@" "${guest_tools[2]}" "$tests/rmpopt_test.c" "$tests/snp_vm.c"
+	step guest-kexec "Building kexec" "$@" "${guest_tools[3]}" "$qemu_snp/kexec.c"
+}
+
+# build_storm KERNEL: the module of the selftests for that build directory. It is put
+# among the modules that are installed there.
+build_storm()
+{
+	local out=$1/rmp_storm
+	mkdir -p "$out"
+	step guest-rmp_storm "Building rmp_storm for ${1#"$top"/}" \
+		make -C "$1" "${kmake_vars[@]}" "M=$top/tools/testing/selftests/rmpopt/test_modules" \
+		"MO=$out" "INSTALL_MOD_PATH=$1/modules" modules modules_install
 }

@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""
+A host of which a scenario judges what RMPOPT has done to it: by what the emulator has
+seen. The kernel's word counts only where it complains. But for a few scenarios the
+guest's clock jumps while it is idle, so what depends on time is one command of the guest.
+"""
+import contextlib
+import re
+import secrets
+import sys
+import threading
+import time
+import traceback
+
+sys.dont_write_bytecode = True
+
+import host  # noqa: E402
+from host import BUILD, HostError  # noqa: E402
+
+GB = 1 << 30
+SECOND = 1_000_000_000
+NO_HOLD = 2**64 - 1
+PSP = {'SNP_INIT_EX': 0x85, 'SNP_SHUTDOWN_EX': 0x86, 'SNP_DECOMMISSION': 0x90}
+# The kernel's RMPOPT_WORK_TIMEOUT, and how long a pass may take to begin and to end
+DELAY = 10 * SECOND
+SLACK = 2 * SECOND
+# The same where the guest's clock is ours, and others may use this machine
+SLACK_REAL = 8 * SECOND
+
+DEBUG = BUILD / 'debug' / 'kernel'
+SERIES = BUILD / 'kernel'
+# Without the patches that follow the base series
+EARLY = BUILD / 'early' / 'kernel'
+KCSAN = BUILD / 'kcsan' / 'kernel'
+# RMPOPT of two passes is at least as far apart, that of one is closer
+GAP = 5 * SECOND
+
+scenarios = []
+
+
+def scenario(name, kind=None, **machine):
+	"""KIND is a class derived from Machine."""
+	def register(function):
+		scenarios.append((name, kind or Machine, machine, function))
+		return function
+	return register
+
+
+def names(regions):
+	return ', '.join(f'{pa // GB} GB' for pa in regions)
+
+
+class Machine(host.Host):
+	"""A host, the judgements on it, and its journal in the terms of RMPOPT."""
+
+	passed = failed = 0
+	counting = threading.Lock()
+
+	def __init__(self, name, *, kernel=DEBUG, smp='4,sockets=1,cores=2,threads=2', memory='6G',
+		     append='', nodes=False, virtual_time=True, x86_shutdown=True, **machine):
+		machine.setdefault('devices', (
+			'amd-snp-host,id=snp0,journal=on', 'amd-iommu,snp=on',
+			f'amd-psp,id=psp0,x86-shutdown={"on" if x86_shutdown else "off"}'))
+		self.scenario = name
+		# Positions on the console between which the kernel may say something
+		self.excuses = []
+		self.warned = False
+		# The line of the console after which the kernel, or the modules, began anew
+		self.anew = 0
+		# Optimized regions and assigned pages before the first guest, and how many
+		# pages per region had to be leaked since then
+		self.before = None
+		self.leaked = {}
+		self.ram = None
+		self.nodes = nodes
+		self.slack = SLACK if virtual_time else SLACK_REAL
+		self.memory = int(memory.removesuffix('G')) * GB
+		if nodes:
+			machine['options'] = host.nodes(int(smp.split(',')[0]))
+		super().__init__(f'host-{re.sub("[^A-Za-z0-9]+", "-", name)}', kernel=kernel,
+				 initrd=f'{kernel}.gz', smp=smp, memory=memory, virtual_time=virtual_time,
+				 append=f'loglevel=8 {append}', boot_timeout=600,
+				 **machine)
+
+	@staticmethod
+	def count(text, passed=0, failed=0):
+		"""For all machines, of which some run at the same time"""
+		with Machine.counting:
+			Machine.passed += passed
+			Machine.failed += failed
+			print(text, flush=True)
+
+	def judge(self, text, good, why=''):
+		if good:
+			self.count(f'ok - {self.scenario}: {text}', passed=1)
+		else:
+			self.count(f'not ok - {self.scenario}: {text}\n    {why}', failed=1)
+		return good
+
+	def equal(self, text, expected, found):
+		return self.judge(text, expected == found, f'expected {expected}, found {found}')
+
+	def runs(self, text, command, timeout=host.TIMEOUT):
+		status, output = self.run(command, timeout)
+		return self.judge(text, status == 0, f'{command}: status {status}: {output[-500:]}')
+
+	def fails(self, text, command, regex, timeout=host.TIMEOUT):
+		status, output = self.run(command, timeout)
+		return self.judge(text, status != 0 and re.search(regex, output),
+				  f'{command}: status {status}: {output[-500:]}')
+
+	def mark(self):
+		"""The position of a line on the console that the kernel has been asked for."""
+		token = f'host-test: {secrets.token_hex(8)}'
+		self.check(f'echo "{token}" >/dev/kmsg')
+		self.wait_console(token)
+		return next(index for index, line in enumerate(self.log.console) if token in line)
+
+	def said(self, text, regex):
+		"""Since begin_anew(). The line may be on its way to the log."""
+		try:
+			self.wait_console(regex, 20, self.anew)
+		except HostError:
+			return self.judge(text, False, f'the kernel has not said: {regex}')
+		return self.judge(text, True)
+
+	def begin_anew(self):
+		"""What the kernel has said, and what was optimized, does not count any more."""
+		self.anew = self.mark()
+		self.before = None
+		self.leaked = {}
+
+	@contextlib.contextmanager
+	def expect(self, regex):
+		"""Inside the kernel may complain of this."""
+		start = self.mark()
+		yield
+		self.excuse(regex, start, self.mark())
+
+	def excuse(self, regex, start, end):
+		self.excuses.append((re.compile(regex), start, end))
+
+	@contextlib.contextmanager
+	def stopped(self):
+		"""The guest's clock stands still, no matter how long the script takes."""
+		self.qmp('stop')
+		try:
+			yield
+		finally:
+			self.qmp('cont')
+
+	def finish(self):
+		"""What has to hold at the end of every scenario."""
+		self.mark()
+		found = [line for index, line in self.numbered_complaints()
+			 if not any(start <= index < end and regex.search(line)
+				    for regex, start, end in self.excuses)]
+		self.judge('no complaint of the kernel', not found, '\n    '.join(found[:10]))
+		self.equal('the kernel is tainted only if it had to warn', self.warned, self.tainted())
+		self.equal('no violation', 0, self.snp('violations'))
+		self.equal('the tables agree with the RMP', 0, self.snp('audit-now'))
+		self.equal('the journal is complete', 0, self.snp('journal-lost'))
+		self.quit()
+
+	# What the emulator has seen
+
+	def events(self, *kinds, since=0, value=None):
+		return [e for e in self.journal() if e['what'] in kinds and e['at'] >= since
+			and value in (None, e['value'])]
+
+	def now(self):
+		"""The guest's clock as the journal has it: right after its last entry."""
+		return self.journal()[-1]['at'] + 1 if self.journal() else 0
+
+	def verified(self, since=0):
+		return self.events('rmpopt', since=since, value=0)
+
+	def passes(self, since=0):
+		"""Those that began after SINCE: what RMPOPT was executed for, one after the other."""
+		result = []
+		for e in self.verified():
+			if not result or e['at'] > result[-1][-1]['at'] + GAP:
+				result.append([])
+			result[-1].append(e)
+		return [entries for entries in result if entries[0]['at'] >= since]
+
+	def wait_pass(self, since):
+		"""Until the first pass has ended that began after SINCE."""
+		self.wait(lambda: self.passes(since), 'a pass')
+		self.check('sleep 2')
+		return self.passes(since)[0]
+
+	def settle(self):
+		"""Nothing happens for a little longer than the delay: then all is to be as it should."""
+		self.check('sleep 12')
+
+	def window(self):
+		"""
+		What RMPOPT has to cover, whatever the kernel says: from the lowest to the highest
+		address of RAM, both as the firmware's memory map has them, in whole GB. The RMP
+		and other pieces at its top are reserved there, so -m alone does not tell the end.
+		"""
+		if not self.ram:
+			found = self.system_ram()
+			self.ram = (min(start for start, _ in found) & -GB,
+				    -(-(max(end for _, end in found) + 1) & -GB))
+			# QEMU's q35 puts 2 GB of it below 4 GB. The RMP is smaller than 1 GB.
+			self.equal('RAM is where QEMU puts it', (0, 2 * GB + self.memory), self.ram)
+		return self.ram
+
+	def kernels_window(self):
+		"""Cores and window as the kernel says it, the last byte made an end"""
+		match = [m for m in map(host.RMPOPT_ENABLED.search, self.log.console[self.anew:]) if m][-1]
+		return int(match[1]), int(match[2], 16), int(match[3], 16) + 1
+
+	def cores(self):
+		return len(self.snp('cores'))
+
+	def tables(self):
+		"""Regions that are optimized, by core."""
+		return {core['core']: {(core['base'] & -GB) + region * GB for region in core['regions']}
+			for core in self.snp('cores')}
+
+	def bases(self):
+		return [core['base'] for core in self.snp('cores')]
+
+	def regions(self):
+		return {region['address']: region for region in self.snp('regions')}
+
+	def now_optimized(self):
+		"""
+		What is optimizable, RAM with nothing in it that RMPOPT would have to respect; the
+		tables; and regions. All of the same moment.
+		"""
+		ram = self.ram_regions()
+		with self.stopped():
+			tables, regions = self.tables(), self.regions()
+		return {pa for pa in ram
+			if not any(regions.get(pa, {}).get(key) for key in ('assigned', 'fixed', 'rmp'))}, tables, regions
+
+	def all_optimized(self, text):
+		"""
+		All that can be. The first time after begin_anew(), before there were guests, this
+		is kept. From then on the same has to be optimized, and as many pages assigned, but
+		for those in self.leaked.
+		"""
+		wanted, tables, regions = self.now_optimized()
+		pages = {pa: region['assigned'] for pa, region in regions.items() if region['assigned']}
+		good = self.judge(text, wanted and all(table == wanted for table in tables.values()),
+				  f'{sorted(pa // GB for pa in wanted)} GB expected, found '
+				  f'{ {core: sorted(pa // GB for pa in t) for core, t in tables.items()} }')
+		if not self.before:
+			self.before = wanted, pages
+			if self.nodes:
+				rmp = {pa for pa, region in regions.items() if region['rmp']}
+				good &= self.equal(f'{text}: above 4 GB that is all but the RMP',
+						   set(range(4 * GB, self.window()[1], GB)) - rmp,
+						   {pa for pa in wanted if pa >= 4 * GB})
+			return good
+		before, expected = self.before[0], dict(self.before[1])
+		for pa, number in self.leaked.items():
+			expected[pa] = expected.get(pa, 0) + number
+		good &= self.equal(f'{text}: what was before', before - set(self.leaked), wanted)
+		return self.equal(f'{text}: assigned pages as before', expected, pages) and good
+
+	def one_pass(self, text, entries, start, held=False, regions=None):
+		"""
+		A pass that visits these regions and no others, or only such as have lost
+		something, at most once on each core, and not too early; nor too late, unless it
+		had to wait for another one that the script has held.
+		"""
+		seen = [(e['core'], e['address']) for e in entries]
+		good = self.judge(f'{text}: in one pass', len(seen) == len(set(seen)),
+				  f'{len(seen)} RMPOPT for {len(set(seen))} cells')
+		visited = list(dict.fromkeys(e['address'] for e in entries))
+		if regions is None:
+			lost = {e['address'] for e in self.events('clear') if e['at'] < entries[-1]['at']}
+			good &= self.judge(f'{text}: only what has lost something', visited and
+					   set(visited) <= lost | self.never_optimizable(),
+					   f'{names(visited)}, but only {names(lost)} had lost something')
+		else:
+			good &= self.equal(f'{text}: the right regions in order', names(regions), names(visited))
+		delay = entries[0]['at'] - start
+		return self.judge(f'{text}: 10 s later', DELAY - SECOND // 50 <= delay and
+				  (held or delay <= DELAY + self.slack), f'{delay / SECOND:.3f} s') and good
+
+	def ram_regions(self):
+		"""Regions of the window with RAM, as the firmware has them."""
+		start, end = self.window()
+		return [pa for pa in range(start, end, GB)
+			if any(first < pa + GB and last >= pa for first, last in self.system_ram())]
+
+	def never_optimizable(self):
+		return set(self.ram_regions()) - self.now_optimized()[0]
+
+	def set_up(self):
+		"""RMPOPT is set up, and what that has to look like."""
+		self.said('SNP is enabled', r'kvm_amd: SEV-SNP enabled')
+		start, end = self.window()
+		self.equal('cores and window', (self.cores(), start, end), self.kernels_window())
+		self.equal('RMPOPT_BASE on every core', [start | 1] * self.cores(), self.bases())
+
+	def last(self, *kinds, value=None):
+		return self.events(*kinds, value=value)[-1]['at']
+
+	def guests(self, *options):
+		vms = self.program(' '.join(('snp_vm', *options)))
+		vms.wait_line('^ready$')
+		return vms
+
+	def never(self):
+		"""RMPOPT is not used. That there was time for a pass costs nothing, the clock jumps."""
+		self.check('sleep 15')
+		self.equal('RMPOPT is never executed', [], self.verified())
+		self.judge('RMPOPT_BASE is never enabled', not any(self.bases()) and
+			   not self.events('base'), self.bases())
+
+	@staticmethod
+	def load():
+		return 'modprobe ccp && modprobe kvm-amd'
+
+	def asids(self):
+		return self.check("awk '$1 == \"sev_es\" { print $2 }' /sys/fs/cgroup/host/misc.current").strip()
+
+	def leaks(self):
+		"""
+		What kmemleak has found. It wants to be sure, so it takes two scans. It does
+		not look into the table of RMP segments, a page, and thinks they are lost.
+		"""
+		text = self.check('cd /sys/kernel/debug && echo scan >kmemleak && echo scan >kmemleak && cat kmemleak')
+		return [report for report in re.split('(?=unreferenced object)', text)
+			if report.strip() and 'alloc_rmp_segment_desc' not in report]
+
+
+def run_scenario(chosen):
+	name, kind, machine, function = chosen
+	since = time.monotonic()
+	why = None
+	try:
+		with kind(name, **machine) as m:
+			function(m)
+			m.finish()
+	except HostError as error:
+		why = str(error)
+	except Exception:  # pylint: disable=broad-except
+		# Most likely something is missing in the journal or on the console.
+		why = traceback.format_exc()
+	if why:
+		Machine.count(f'not ok - {name}: comes to its end\n    {why}', failed=1)
+	print(f'# {name}: {time.monotonic() - since:.0f} s', flush=True)

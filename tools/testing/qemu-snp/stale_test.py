@@ -1,0 +1,477 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""
+Scenarios in which the base series loses regions, until the next guest ends or for good,
+and the full series does not: once the RMP has been quiet for 10 seconds, every region of
+RAM either holds an assigned page or is optimized on every core. Part of host_test.py.
+"""
+import os
+import random
+import re
+
+from machine import EARLY, GB, KCSAN, PSP, SECOND, SERIES, Machine, names, scenario
+
+# Regions per IPI: RMPOPT_BATCH
+BATCH = 16
+
+# Three nodes with a core each, of 4, 2 and 2 GB. One of the latter has no page that the
+# firmware keeps for long: some are the IOMMU's, from the node where the kernel happened to
+# initialize it. The GB with the RMP, which can not be optimized either, is a node by itself.
+NODES = {
+	'smp': '6,sockets=3,cores=1,threads=2', 'memory': '9G', 'append': 'host.modules=no',
+	'options': tuple(part for node, size in enumerate((4, 2, 2, 1)) for part in (
+		'-object', f'memory-backend-ram,id=m{node},size={size}G', '-numa',
+		f'node,memdev=m{node}' + (f',cpus={2 * node}-{2 * node + 1}' if node < 3 else '')))}
+OTHER_NODES = {pa * GB for pa in range(6, 10)}
+CPUS = 0, 2, 4
+
+TRACE = '/sys/kernel/tracing'
+
+CORES_4 = '8,sockets=1,cores=4,threads=2'
+
+# What borrows pages for the firmware, or might
+IOCTLS = ('platform_status', 'pek_gen', 'pdh_gen', 'pek_csr', 'pdh_cert_export', 'get_id2',
+	  'snp_platform_status', 'snp_commit', 'snp_set_config', 'snp_vlek_load')
+
+
+class Stale(Machine):
+	"""Counts what a case costs, from the end of the first pass on."""
+
+	rows = []
+
+	def start(self):
+		self.set_up()
+		self.settle()
+		self.equal('all is optimized before', set(), self.lost())
+		# The kernel's own trace event of a function that an IPI has asked for
+		self.check(f"cd {TRACE}/events/csd/csd_function_entry && echo 'func.function == rmpopt_verify_ipi' >filter"
+			   " && echo 1 >enable")
+		self.begun = self.now()
+		self.counted = self.counters()
+
+	@property
+	def full(self):
+		return self.machine['kernel'] != EARLY
+
+	def counters(self):
+		total = {key: sum(vcpu[f'rmpopt-{key}'] for vcpu in self.snp('vcpus'))
+			 for key in ('uncached', 'cached', 'failed', 'status')}
+		total['IPIs'] = int(self.check(f'grep -c csd_function_entry {TRACE}/trace || :'))
+		return total
+
+	def lost(self):
+		"""Regions that could be optimized and are not, on any core."""
+		wanted, tables, _ = self.now_optimized()
+		return {pa for pa in wanted if any(pa not in table for table in tables.values())}
+
+	def end(self, lost=None):
+		"""
+		At a quiet moment: the full series has lost nothing, and has done no more than it
+		had to. The base series has lost a region of LOST, which proves that the case is one.
+		"""
+		self.settle()
+		found = self.lost()
+		now = self.counters()
+		counts = {key: now[key] - self.counted[key] for key in now}
+		passes = self.passes(self.begun)
+		visited = sum(len({e['address'] for e in entries}) for entries in passes)
+		self.rows.append((self.scenario, len(passes), visited, counts, names(sorted(found)) or 'none'))
+		if not self.full:
+			if lost:
+				self.judge('the base series loses a region for good', found & lost,
+					   f'expected any of {names(lost)}, lost {names(found)}')
+			return counts
+		self.equal('nothing is lost', set(), found)
+		touched = {e['address'] for e in self.events('clear', since=self.begun)}
+		for entries in passes:
+			regions = {e['address'] for e in entries}
+			self.judge('a pass visits only what has lost something', regions <= touched | self.never_optimizable(),
+				   f'{names(sorted(regions))}, touched {names(sorted(touched))}')
+			self.judge('and no cell twice', len(entries) <= len(regions) * self.cores(),
+				   f'{len(entries)} RMPOPT for {len(regions)} regions')
+		# Each is a batch or less here, and only if the first core has succeeded.
+		batches = sum(-(-len({e['address'] for e in p}) // BATCH) for p in passes)
+		self.judge('IPIs: one for each batch and other core at most', counts['IPIs'] <= batches * (self.cores() - 1), counts)
+		return counts
+
+
+def case(name, **machine):
+	"""With the full series, and with the base series to compare."""
+	def register(function):
+		machine.setdefault('smp', CORES_4)
+		scenario(f'{name}, base series', kernel=EARLY, kind=Stale, **machine)(function)
+		scenario(name, kernel=SERIES, kind=Stale, **machine)(function)
+		return function
+	return register
+
+
+@case('stale: boot')
+def boot(m):
+	m.start()
+	m.end()
+
+
+@case('stale: teardown', nodes=True)
+def teardown(m):
+	"""Three guests in as many regions, at once: what the passes cost is bounded by what they have touched."""
+	m.start()
+	before = m.regions()
+	vms = m.guests('--vms 3 --memory 16M --node 1,2,3')
+	touched = {pa for pa, region in m.regions().items()
+		   if region['assigned'] > before.get(pa, {}).get('assigned', 0)}
+	m.equal('snp_vm ends well', 0, vms.close())
+	counts = m.end()
+	if not m.full:
+		return
+	touched |= {e['address'] for e in m.events('clear', since=m.begun)}
+	k, c = len(touched), m.cores()
+	m.judge('IPIs <= ceil(k / batch) * (c - 1)', counts['IPIs'] <= -(-k // BATCH) * (c - 1), (k, c, counts))
+	executed = sum(counts[key] for key in ('uncached', 'cached', 'failed'))
+	m.judge('RMPOPTs <= k * c', executed <= k * c, (k, c, counts))
+	m.judge('queries <= n', counts['status'] <= len(m.ram_regions()), counts)
+
+
+def load_on_node_0(m):
+	"""So what the driver keeps for long comes from there. What it borrows comes from where the CPU is."""
+	m.check(f"taskset -c 0 sh -c '{m.load()}'")
+	m.start()
+
+
+@case('stale: status ioctl', **NODES)
+def status_ioctl(m):
+	"""Once from a CPU of each node"""
+	load_on_node_0(m)
+	for cpu in CPUS:
+		m.check(f'taskset -c {cpu} sev_ioctl snp_platform_status')
+	m.settle()
+	m.end(OTHER_NODES)
+
+
+@scenario('stale: all ioctls', kind=Stale, kernel=SERIES, **NODES)
+def ioctls(m):
+	load_on_node_0(m)
+	borrowing = set()
+	for command in IOCTLS:
+		for cpu in CPUS:
+			begun = m.now()
+			status, output = m.run(f'taskset -c {cpu} sev_ioctl {command}')
+			m.judge(f'{command} from CPU {cpu}', status == 0, output)
+			if m.events('clear', since=begun):
+				borrowing.add(command)
+			m.settle()
+			m.equal(f'nothing is lost after {command} from CPU {cpu}', set(), m.lost())
+	m.judge('those that borrow pages of other nodes did so',
+		{'snp_platform_status', 'get_id2', 'pek_csr', 'pdh_cert_export'} <= borrowing, borrowing)
+	m.end()
+
+
+@case('stale: memory outlives the VM', nodes=True)
+def outlives(m):
+	m.start()
+	vms = m.guests('--memory 16M --node 1')
+	vms.send('close-vm 0')
+	vms.wait_line('^ok$')
+	m.check('sleep 30')
+	vms.send('close-memory 0')
+	vms.wait_line('^ok$')
+	# KVM keeps the VM for the memory's sake, so that the base series gets by.
+	m.end()
+	vms.close()
+	m.settle()
+
+
+@case('stale: holes in the memory of a VM', nodes=True)
+def punched(m):
+	m.start()
+	vms = m.guests('--memory 16M --node 1')
+	for offset in range(0, 16, 4):
+		vms.send(f'punch 0 {offset}M 4M')
+		vms.wait_line('^ok$')
+	m.equal('the VM lives', 1, len(m.psp('guests')))
+	m.end({4 * GB})
+	vms.close()
+
+
+@case('stale: conversion longer than the delay', nodes=True)
+def slow(m):
+	m.start()
+	vms = m.guests('--memory 16M --node 1')
+	vms.send('close-vm 0')
+	vms.wait_line('^ok$')
+	for offset in range(16):
+		vms.send(f'punch 0 {offset}M 1M')
+		vms.wait_line('^ok$')
+		m.check('sleep 2')
+	m.end({4 * GB})
+	vms.close()
+
+
+@case('stale: 50 VMs', nodes=True)
+def many(m):
+	m.start()
+	order = random.Random(50)
+	waves = []
+	for wave in range(5):
+		waves.append([m.guests('--vms 10 --memory 1M --node 1,2,3,4'), list(range(10))])
+		for _ in range(8):
+			vms, left = order.choice([w for w in waves if w[1]])
+			vms.send(f'close {left.pop(order.randrange(len(left)))}')
+			vms.wait_line('^ok$')
+			m.check(f'sleep {order.randrange(4)}')
+	for vms, left in waves:
+		for number in left:
+			vms.send(f'close {number}')
+			vms.wait_line('^ok$')
+		m.equal('snp_vm ends well', 0, vms.close())
+	m.equal('50 VMs have come and gone', 50,
+		len(m.events('psp-done', since=m.begun, value=PSP['SNP_DECOMMISSION'])))
+	m.end()
+
+
+def reload(m):
+	m.check(f'rmmod kvm_amd && rmmod ccp && {m.load()}')
+
+
+def reloaded(m):
+	"""Each of the above with a shutdown before the pass that it leads to."""
+	m.start()
+	for turn in range(2):
+		m.check('sev_ioctl snp_platform_status 1 2')
+		reload(m)
+		vms = m.guests('--vms 2 --memory 16M --node 1,2')
+		for command in ('punch 0 0M 8M', 'close-vm 0', 'close-vm 1'):
+			vms.send(command)
+			vms.wait_line('^ok$')
+		m.fails('not while there is memory of a guest', 'rmmod kvm_amd', 'in use|unavailable')
+		m.check('sleep 8')
+		m.equal('snp_vm ends well', 0, vms.close())
+		reload(m)
+		m.check(f'sleep {turn * 5}')
+		m.guests('--vms 5 --memory 1M --node 1,2,3,4').close()
+		m.check(f'sleep {9 + turn}')
+		reload(m)
+	m.settle()
+	m.equal('nothing is lost', set(), m.lost())
+
+
+@scenario('stale: reload', kind=Stale, nodes=True)
+def reload_x86(m):
+	reloaded(m)
+
+
+@scenario('stale: reload, legacy shutdown', kind=Stale, kernel=SERIES, nodes=True, x86_shutdown=False)
+def reload_legacy(m):
+	reloaded(m)
+
+
+@scenario('stale: shutdown fails', kind=Stale, kernel=SERIES, nodes=True)
+def shutdown_fails(m):
+	"""A pass that was due is not forgotten."""
+	m.start()
+	m.check('sev_ioctl snp_platform_status 1 2')
+	m.qom_set('psp0', 'fail', 'SNP_SHUTDOWN_EX:1')
+	m.check('rmmod kvm_amd')
+	m.equal('SNP_SHUTDOWN_EX has failed', '', m.psp('fail'))
+	m.settle()
+	m.equal('nothing is lost', set(), m.lost())
+
+
+@scenario('stale: legacy shutdown', kind=Stale, kernel=SERIES, nodes=True, x86_shutdown=False)
+def legacy(m):
+	"""SnpEn stays set, so checks are skipped again afterwards. No pass runs during SNP_SHUTDOWN_EX."""
+	m.start()
+	# A pass is due within the time that the firmware takes.
+	m.check('sev_ioctl snp_platform_status 1 2; sleep 9')
+	m.qom_set('psp0', 'hold', 'SNP_SHUTDOWN_EX')
+	m.check('(rmmod kvm_amd; echo $? >/tmp/unloaded) >/dev/null 2>&1 &')
+	m.wait(lambda: m.psp('held'), 'SNP_SHUTDOWN_EX')
+	asked = m.last('psp', value=PSP['SNP_SHUTDOWN_EX'])
+	m.settle()
+	m.equal('no RMPOPT while the firmware shuts down', [], m.verified(asked))
+	m.equal('RMPOPT_BASE is cleared on every core', [0] * m.cores(), m.bases())
+	m.qom_set('psp0', 'hold', '')
+	m.wait(lambda: m.run('test -f /tmp/unloaded')[0] == 0, 'unloading')
+	m.equal('RMPOPT_BASE is enabled on every core', [m.window()[0] | 1] * m.cores(), m.bases())
+	m.settle()
+	m.equal('nothing is lost', set(), m.lost())
+
+
+@scenario('stale: memory hotplug', kind=Stale, kernel=SERIES, append='mem=6G memhp_default_state=offline')
+def memory_hotplug(m):
+	"""The kernel gets to know of the GB from 6 GB on later, and forgets it again."""
+	region = 6 * GB
+	m.ram = 0, region
+	m.start()
+	sysfs = '/sys/devices/system/memory'
+	size = int(m.check(f'cat {sysfs}/block_size_bytes'), 16)
+	blocks = [f'{sysfs}/memory{pa // size}/state' for pa in range(region, region + GB, size)]
+	for pa in range(region, region + GB, size):
+		m.check(f'echo {pa:#x} >{sysfs}/probe')
+	m.settle()
+	m.equal('it is not visited before it is online', [], [e for e in m.verified() if e['address'] == region])
+
+	def online(path):
+		begun = m.now()
+		m.check(f'echo online_movable >{path}')
+		m.settle()
+		return [e for e in m.verified(begun) if e['address'] == region]
+
+	def offline(path):
+		m.check(f'echo offline >{path}')
+
+	def asked():
+		"""Whether a request makes the first core ask about it."""
+		begun = m.now()
+		m.guests('--memory 1M').close()
+		m.settle()
+		return any(e['address'] == region for e in m.events('rmpopt', since=begun, value=1))
+
+	m.equal('once a block of it is online all cores visit it', m.cores(), len(online(blocks[0])))
+	m.ram = 0, region + GB
+	m.equal('and nothing is lost', set(), m.lost())
+	for path in blocks[1:]:
+		online(path)
+	for path in blocks[:-1]:
+		offline(path)
+	m.judge('as long as a block is online it belongs to RAM', asked())
+	offline(blocks[-1])
+	m.judge('after that it does not', not asked())
+	m.equal('once it is back it is visited', m.cores(), len(online(blocks[3])))
+	m.equal('and nothing is lost', set(), m.lost())
+
+
+@scenario('stale: suspend', kind=Stale, kernel=SERIES, nodes=True, append='suspend.pm_test_delay=0')
+def suspend(m):
+	"""As far as that goes without powering anything off: all but one CPU go offline."""
+	m.start()
+	for modules in True, False:
+		begun = m.now()
+		m.check('cd /sys/power && echo deep >mem_sleep && echo core >pm_test && echo mem >state')
+		m.equal('CPUs have come back', '0-3', m.check('cat /sys/devices/system/cpu/online').strip())
+		start = m.window()[0] | 1
+		m.equal('RMPOPT_BASE is cleared before, and enabled again after suspend',
+			[0] * m.cores() + [start] * m.cores() if modules else [],
+			[e['value'] for e in m.events('base', since=begun)])
+		m.settle()
+		if modules:
+			m.equal('nothing is lost', set(), m.lost())
+			m.check('rmmod kvm_amd && rmmod ccp')
+	m.equal('without SNP it stays so', [0] * m.cores(), m.bases())
+
+
+EVENT = re.compile(r'(rmpopt_\w+): (.*)$')
+
+
+def traced(m):
+	"""Events, each with its fields, since the last call."""
+	text = m.check(f'cat {TRACE}/trace; echo >{TRACE}/trace')
+	return [{'event': match[1], **dict(field.split('=') for field in match[2].split())}
+		for match in map(EVENT.search, text.splitlines()) if match]
+
+
+@scenario('stale: trace events', kind=Stale, kernel=SERIES, nodes=True)
+def trace(m):
+	"""The kernel's word, field by field, is what the referee has seen."""
+	m.start()
+	m.check(f'echo 1 >{TRACE}/events/rmpopt/enable')
+	queried = m.counters()['status']
+	begun = m.now()
+	vms = m.guests('--vms 2 --memory 16M --node 1,2')
+	m.equal('snp_vm ends well', 0, vms.close())
+	m.settle()
+	ipis = m.counters()['IPIs']
+	events = traced(m)
+	entries, = m.passes(begun)
+	visited = list(dict.fromkeys(e['address'] for e in entries))
+	m.equal('a pass begins and ends once', ['rmpopt_pass_begin', 'rmpopt_pass_end'],
+		[e['event'] for e in events if 'pass' in e['event']])
+	begin, end = (e for e in events if 'pass' in e['event'])
+	m.equal('... with these reasons and cores', ['return|request', str(m.cores())] * 2,
+		['|'.join(sorted(e['reason'].split('|'), reverse=True)) if key == 'reason' else e['cores']
+		 for e in (begin, end) for key in ('reason', 'cores')])
+	leader = entries[0]['core']
+	m.equal('verdicts are those of the first core',
+		[(hex(e['address']), str(int(bool(e['result'])))) for e in entries if e['core'] == leader],
+		[(e['pa'], e['optimized']) for e in events if e['event'] == 'rmpopt_verdict'])
+	m.equal('regions', str(len(visited)), end['regions'])
+	m.equal('optimized regions', str(len({e['address'] for e in entries if e['core'] != leader})), end['optimized'])
+	m.equal('queries', m.counters()['status'] - queried, int(end['queried']))
+	m.equal('IPIs', ipis, int(end['ipis']))
+	span = entries[-1]['at'] - entries[0]['at']
+	m.judge('duration', span <= int(end['ns']) <= span + SECOND, (span, end['ns']))
+	stale = [e for e in events if e['event'] == 'rmpopt_stale']
+	m.equal('each region visited has become stale once', sorted(hex(pa) for pa in visited),
+		sorted(e['pa'] for e in stale))
+	m.equal('... by a page that was returned', {'return'}, {e['reason'] for e in stale})
+
+	reload(m)
+	m.settle()
+	stale = [e for e in traced(m) if e['event'] == 'rmpopt_stale']
+	m.equal('set-up has all RAM visited', {hex(pa) for pa in m.ram_regions()}, {e['pa'] for e in stale})
+	m.judge('... unless it was going to be', any(e['reason'] == 'setup' for e in stale), stale)
+	m.check(f'echo 0 >{TRACE}/events/rmpopt/enable; echo >{TRACE}/trace')
+	m.guests('--memory 16M --node 1').close()
+	m.settle()
+	m.equal('quiet when disabled', [], traced(m))
+
+
+# Functions whose races are ours. KCSAN knows no files.
+OURS = ('rmpopt_reset_regions rmpopt_add_ram rmpopt_remove_ram rmpopt_take_batch rmpopt_set_optimized '
+	'rmpopt_next_optimized rmp_make_private rmp_make_shared rmpupdate rmpopt_page_returned rmpopt_queue_marked '
+	'rmpopt_queue_pass rmpopt_work_handler rmpopt_optimize_batch rmpopt_mark_lost rmpopt_verify_ipi '
+	'rmpopt_on_other_core rmpopt_add_ram_range rmpopt_has_ram rmpopt_write_base rmpopt_enable_cores '
+	'rmpopt_disable_cores snp_setup_rmpopt snp_cleanup_rmpopt snp_rmpopt_all_physmem rmpopt_memory_notify '
+	'__rmpopt').split()
+
+
+def stormy(m, conversions):
+	"""
+	RMPUPDATE on all CPUs against passes that run all the time, the firmware's pages and
+	guests, on vCPUs that run in parallel. Only a kernel for tests lets the delay be set.
+	"""
+	m.start()
+	m.check('echo 20 >/sys/module/sev/parameters/rmpopt_delay_ms')
+	m.check(f'''(modprobe rmp_storm conversions={conversions} seed=5; echo $? >/tmp/calm) >/dev/null 2>&1 &
+		while [ ! -f /tmp/calm ]; do
+			sev_ioctl snp_platform_status 10 2
+			snp_vm --vms 2 --memory 1M --node 3,4 </dev/null
+		done >/tmp/storm 2>&1''', 900)
+	m.equal('the storm is over', '0', m.check('cat /tmp/calm').strip())
+	m.judge('guests and ioctls got on with it', 'ready' in m.check('cat /tmp/storm'))
+	m.said('nothing has failed', r'rmp_storm: 4 CPUs.* 0 conversions failed, 0 pages leaked')
+	visited = len(m.verified(m.begun))
+	m.judge('there were passes all the time', visited > 500, f'{visited} RMPOPT')
+	m.check('sleep 2')
+	m.equal('nothing is lost', set(), m.lost())
+	m.check('rmmod rmp_storm')
+
+
+@scenario('stale: storm', kind=Stale, nodes=True, virtual_time=False, append='kunit.enable=0')
+def storm(m):
+	stormy(m, 20000)
+
+
+def storm_kcsan(m):
+	missing = m.check(f'''cd /sys/kernel/debug && echo whitelist >kcsan
+		for f in {" ".join(OURS)}; do echo "!$f" 2>/dev/null >kcsan || echo $f; done; echo on >kcsan''')
+	# What has been inlined
+	print(f'# {m.scenario}: no such functions: {" ".join(missing.split())}')
+	m.check(m.load())
+	stormy(m, 5000)
+	print('# ' + m.check('head -n 9 /sys/kernel/debug/kcsan').replace('\n', '\n# '))
+
+
+if os.environ.get('KCSAN'):
+	scenario('stale: storm, KCSAN', kind=Stale, nodes=True, virtual_time=False, kernel=KCSAN,
+		 append='kunit.enable=0 host.modules=no')(storm_kcsan)
+
+
+def report(path):
+	"""What each case has cost, for a reader."""
+	if not Stale.rows:
+		return
+	columns = ('uncached', 'cached', 'failed', 'status', 'IPIs')
+	lines = [f'{"case":46} {"passes":>6} {"regions":>7} ' + ' '.join(f'{c:>8}' for c in columns) + '  lost at the end']
+	for name, passes, visited, counts, found in sorted(Stale.rows):
+		lines.append(f'{name:46} {passes:6} {visited:7} ' + ' '.join(f'{counts[c]:8}' for c in columns) + f'  {found}')
+	path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+	print('# ' + '\n# '.join(lines))
