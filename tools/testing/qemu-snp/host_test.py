@@ -266,7 +266,8 @@ def guest_failures(m):
 		m.equal(f'{fail}: has happened', '', m.psp('fail'))
 		# KVM has destroyed the guest in any case. If it has no context, or none any more,
 		# nobody asks for a pass, which then follows the first page that is returned.
-		end = begun if command in ('SNP_GCTX_CREATE', 'SNP_LAUNCH_START', 'SNP_ACTIVATE') else m.last('psp-done')
+		asked = command not in ('SNP_GCTX_CREATE', 'SNP_LAUNCH_START', 'SNP_ACTIVATE')
+		end = m.last('psp-done') if asked else m.events('psp', since=begun)[0]['at']
 		m.one_pass(f'{fail}: after it', m.wait_pass(end), end)
 		m.all_optimized(f'{fail}: all is optimized again')
 		m.equal(f'{fail}: the next guest is well', 0, m.guests('--memory 16M --node 1').close())
