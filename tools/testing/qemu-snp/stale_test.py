@@ -456,7 +456,7 @@ def storm_kcsan(m):
 	# What has been inlined
 	print(f'# {m.scenario}: no such functions: {" ".join(missing.split())}')
 	m.check(m.load())
-	stormy(m, 5000)
+	stormy(m, 30000)
 	print('# ' + m.check('head -n 9 /sys/kernel/debug/kcsan').replace('\n', '\n# '))
 
 
