@@ -496,12 +496,12 @@ static void rmpopt_kunit_hotplug_enable(void)
 	}
 }
 
-static bool model_is_ram(struct rmpopt_model *m, u64 pa)
+static bool model_has_ram(struct rmpopt_model *m, u64 start, u64 end)
 {
 	unsigned int i;
 
 	for (i = 0; i < m->nr_ram; i++) {
-		if (pa >= m->ram[i].start && pa < m->ram[i].end)
+		if (start < m->ram[i].end && end > m->ram[i].start)
 			return true;
 	}
 
@@ -513,21 +513,16 @@ static struct page *rmpopt_kunit_online_page(unsigned long pfn)
 {
 	u64 pa = ALIGN_DOWN(PFN_PHYS(pfn), SUBSECTION_SIZE);
 	struct rmpopt_model *m = rmpopt_model;
-	unsigned int i;
 
 	if (!m)
 		return real_online_page(pfn);
 
-	if (pa >= m->offline.start && pa < m->offline.end)
+	if ((pa >= m->offline.start && pa < m->offline.end) ||
+	    !model_has_ram(m, pa, pa + SUBSECTION_SIZE))
 		return NULL;
 
-	for (i = 0; i < m->nr_ram; i++) {
-		/* Nobody looks at it. */
-		if (pa < m->ram[i].end && pa + SUBSECTION_SIZE > m->ram[i].start)
-			return ZERO_PAGE(0);
-	}
-
-	return NULL;
+	/* Nobody looks at it. */
+	return ZERO_PAGE(0);
 }
 
 static int rmpopt_kunit_register_memory(struct notifier_block *nb)
@@ -2168,7 +2163,7 @@ static void random_round(struct kunit *test, struct random_state *r)
 				if (i != n && r->hot[i] == pa)
 					break;
 			}
-		} while (i < RANDOM_HOT || !model_is_ram(m, pa));
+		} while (i < RANDOM_HOT || !model_has_ram(m, pa, pa + PAGE_SIZE));
 		r->hot[n] = pa;
 	}
 
@@ -2601,6 +2596,44 @@ static void test_suspend(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, is_set_up());
 }
 
+/* Tasks run until they are frozen, and the CPUs lose what set-up has written then. */
+static void test_suspend_setup_between(struct kunit *test)
+{
+	const struct topology_case *tc = &topology_cases[0];
+	const struct suspend_case *sc = test->param_value;
+
+	invent_topology(test, tc);
+
+	rmpopt_pm_notify(NULL, sc->prepare, NULL);
+	snp_setup_rmpopt();
+	expect_base(test, tc, MSR_AMD64_RMPOPT_ENABLE, 1);
+	rmpopt_pm_notify(NULL, sc->post, NULL);
+	KUNIT_EXPECT_TRUE(test, is_set_up());
+	expect_base(test, tc, MSR_AMD64_RMPOPT_ENABLE, 3);
+	run_all_passes(test);
+	expect_covered(test);
+}
+
+/* Set-up that has failed is tried again. */
+static void test_suspend_setup_failed(struct kunit *test)
+{
+	const struct topology_case *tc = &topology_cases[0];
+	const struct suspend_case *sc = test->param_value;
+	struct rmpopt_model *m = test->priv;
+
+	invent_topology(test, tc);
+
+	m->fail_alloc = 1;
+	snp_setup_rmpopt();
+	KUNIT_EXPECT_FALSE(test, is_set_up());
+	rmpopt_pm_notify(NULL, sc->prepare, NULL);
+	rmpopt_pm_notify(NULL, sc->post, NULL);
+	KUNIT_EXPECT_TRUE(test, is_set_up());
+	expect_base(test, tc, MSR_AMD64_RMPOPT_ENABLE, 1);
+	run_all_passes(test);
+	expect_covered(test);
+}
+
 /*
  * Trace events.
  */
@@ -2903,6 +2936,8 @@ static struct kunit_case rmpopt_test_cases[] = {
 	KUNIT_CASE(test_memory_offline),
 	KUNIT_CASE(test_memory_added),
 	KUNIT_CASE_PARAM(test_suspend, suspend_gen_params),
+	KUNIT_CASE_PARAM(test_suspend_setup_between, suspend_gen_params),
+	KUNIT_CASE_PARAM(test_suspend_setup_failed, suspend_gen_params),
 	KUNIT_CASE(test_trace),
 	KUNIT_CASE_SLOW(test_hotplug_frozen),
 	KUNIT_CASE(test_hotplug_cpu_offline),
