@@ -232,14 +232,6 @@ static int load(struct snp_vm *vm)
 	return snp_launch_update(vm, &normal) || snp_launch_update(vm, &zero) ? -1 : 0;
 }
 
-int snp_vm_launch(struct snp_vm *vm, enum snp_stage stage)
-{
-	if (stage >= SNP_STARTED && (snp_launch_start(vm, SNP_POLICY) || load(vm)))
-		return -1;
-
-	return stage >= SNP_FINISHED ? snp_launch_finish(vm) : 0;
-}
-
 int snp_vm_prefault(struct snp_vm *vm, __u64 gpa, __u64 size)
 {
 	struct kvm_pre_fault_memory range = { .gpa = gpa, .size = size };
@@ -299,6 +291,13 @@ static int launch(struct snp_vm *vm, const struct snp_vm_config *config)
 		return -1;
 
 	return 0;
+}
+
+int snp_vm_launch(struct snp_vm *vm, enum snp_stage stage)
+{
+	const struct snp_vm_config config = { .stage = stage, .node = -1 };
+
+	return launch(vm, &config);
 }
 
 int snp_vm_create(const struct snp_host *host, struct snp_vm *vm,
