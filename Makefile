@@ -15,9 +15,10 @@ Q := tools/testing/qemu-snp
 # BARE=WORD           make qemu-test: of the kernel's runs on the bare machine those named like it
 # LINUX_TEST=WORD     make qemu-test: of the boots of Linux those named like it
 # HOST_TEST=WORD      make host-test: only the scenarios named like it
+# QUICK=1             make host-test: the debug kernel only where there is no other way
 # KCSAN=1             make host-test: also in a kernel that looks for data races
 # MAP=FILE.svg        make run: the maps as a picture, too
-export LINUX QEMU QEMU_CONFIGURE SIGNOFF KUNIT_FILTER MUTATIONS BARE LINUX_TEST HOST_TEST KCSAN MAP
+export LINUX QEMU QEMU_CONFIGURE SIGNOFF KUNIT_FILTER MUTATIONS BARE LINUX_TEST HOST_TEST QUICK KCSAN MAP
 
 .PHONY: help deps linux export series kernel kunit roundtrip test run shell check mutate qemu qemu-test host-test qemu-export clean
 .NOTPARALLEL:
@@ -69,7 +70,7 @@ qemu: deps ## Build QEMU with an emulated SNP host in build/qemu-snp
 qemu-test: linux qemu ## Test the emulated SNP host: style, options, each rule on the bare machine, Linux
 	@$Q/test
 
-host-test: linux qemu ## Test the series on the emulated SNP host (HOST_TEST=..., KCSAN=1)
+host-test: linux qemu ## Test the series on the emulated SNP host (HOST_TEST=..., QUICK=1, KCSAN=1)
 	@$Q/host-test
 
 qemu-export: deps ## Write the commits of build/qemu-snp/src back to tools/testing/qemu-snp/patches
