@@ -47,6 +47,8 @@ COMPLAINT = re.compile(
 	r'|Leaking PFN|RMPUPDATE failed|RMPOPT faulted')
 # What the series says when RMPOPT is set up: cores, first and last byte
 RMPOPT_ENABLED = re.compile(r'RMPOPT enabled on (\d+) cores for \[0x([0-9a-f]+) - 0x([0-9a-f]+)\]')
+# Nanoseconds. RMPOPT of two passes is at least as far apart, that of one is closer.
+PASS_GAP = 5_000_000_000
 # Taint of an oops, a warning and a soft lockup
 TAINT = 1 << 7 | 1 << 9 | 1 << 14
 
@@ -190,6 +192,11 @@ class Program:
 	def send(self, line):
 		self.host.check(f'''[ ! -f {self.dir}/status ] &&
 			printf '%s\\n' {shlex.quote(line)} >{self.dir}/in''')
+
+	def ask(self, line):
+		"""What snp_vm answers: "ok", or "error: " and why."""
+		self.send(line)
+		return self.wait_line('^(ok|error.*)$')[1]
 
 	def _end(self, command, timeout):
 		self.host.run(command)
@@ -423,7 +430,7 @@ class Host:
 			self.control = None
 			if isinstance(error, TimeoutError):
 				raise self.error(f'{command[:200]}: not within {timeout} s') from None
-			raise self.disconnected(f'{command[:200]}: no answer') from None
+			raise self.disconnected(f'{command[:200]}: no answer: {error}') from None
 		return status, data.decode('utf-8', 'replace')
 
 	def check(self, command, timeout=TIMEOUT) -> str:
@@ -475,3 +482,14 @@ class Host:
 		"""All that snp0 has noted since the start. Reading takes it from there."""
 		self.entries += self.snp('journal-entries')
 		return self.entries
+
+	def passes(self, since=0) -> list[list[dict]]:
+		"""Those that began at SINCE or later: what RMPOPT was executed for, one after the other."""
+		result = []
+		for e in self.journal():
+			if e['what'] != 'rmpopt' or e['value']:
+				continue
+			if not result or e['at'] > result[-1][-1]['at'] + PASS_GAP:
+				result.append([])
+			result[-1].append(e)
+		return [entries for entries in result if entries[0]['at'] >= since]

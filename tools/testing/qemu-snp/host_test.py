@@ -95,7 +95,7 @@ def life(m):
 		m.wait_pass(m.last('psp-done', value=PSP['SNP_INIT_EX']))
 		m.all_optimized('and optimizes all again')
 	m.runs('it works a third time', 'rmmod kvm_amd && rmmod ccp')
-	m.equal('nothing has leaked', [], m.leaks())
+	m.no_leaks()
 
 
 def m_regions(*numbers):
@@ -124,7 +124,7 @@ def legacy(m):
 		end = m.last('psp-done', value=PSP['SNP_DECOMMISSION'])
 		m.one_pass('after the guests', m.wait_pass(end), end)
 		m.all_optimized('and all is optimized again')
-	m.equal('nothing has leaked', [], m.leaks())
+	m.no_leaks()
 
 
 @scenario('hotplug', append='host.modules=no')
@@ -337,6 +337,8 @@ def kexec_legacy(m):
 	kexec(m, guest=False)
 
 
+@scenario('kdump, x86 shutdown', append='crashkernel=512M', kernel=SERIES, nodes=True)
+@scenario('kdump, legacy shutdown', append='crashkernel=512M', x86_shutdown=False, kernel=SERIES, nodes=True)
 def kdump(m):
 	m.set_up()
 	m.wait_pass(0)
@@ -356,16 +358,6 @@ def kdump(m):
 	m.equal('SNP is off', 'uninit', m.psp('state')['snp'])
 	m.check('sleep 15')
 	m.equal('no RMPOPT after the panic', [], m.verified(m.last('psp', value=PSP['SNP_SHUTDOWN_EX'])))
-
-
-@scenario('kdump, x86 shutdown', append='crashkernel=512M', kernel=SERIES, nodes=True)
-def kdump_x86(m):
-	kdump(m)
-
-
-@scenario('kdump, legacy shutdown', append='crashkernel=512M', x86_shutdown=False, kernel=SERIES, nodes=True)
-def kdump_legacy(m):
-	kdump(m)
 
 
 @scenario('one CPU', smp='1', kernel=SERIES)

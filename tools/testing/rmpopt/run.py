@@ -30,8 +30,6 @@ DELAY = 10
 DELAY_TOLERANCE = 0.2
 AGAIN = 25
 PASS_TIMEOUT = 90
-# RMPOPT of two passes is farther apart than that of one.
-GAP = 5_000_000_000
 # A pass says when it is over.
 PASS = r'rmpopt_pass_end: .*'
 APPEND = 'loglevel=8 trace_event=rmpopt:rmpopt_pass_end tp_printk'
@@ -85,8 +83,7 @@ class Run:
 
 	def passes(self, after):
 		"""When passes began, later than AFTER."""
-		found = [e['at'] for e in self.machine.journal() if e['what'] == 'rmpopt' and not e['value']]
-		return [at for last, at in zip([-GAP, *found], found) if at > last + GAP and at > after]
+		return [entries[0]['at'] for entries in self.machine.passes(after + 1)]
 
 	def wait_pass(self, since=0, after=-1):
 		"""
@@ -169,8 +166,7 @@ class Run:
 		since = 0
 		for guest in range(GUESTS):
 			since = self.machine.console_position()
-			vms.send(f'close {guest}')
-			answer = vms.wait_line('^(ok|error.*)$')[1]
+			answer = vms.ask(f'close {guest}')
 			self.judge(answer == 'ok', f'guest {guest} is torn down', answer)
 			self.show(f'{guest + 1} of {GUESTS} guests stopped', picture=guest == GUESTS - 1)
 		status = vms.close()
