@@ -75,13 +75,13 @@ build_guest_tools()
 	step guest-kexec "Building kexec" "$@" "${guest_tools[3]}" "$qemu_snp/kexec.c"
 }
 
-# build_storm KERNEL: the module of the selftests for that build directory. It is put
-# among the modules that are installed there.
-build_storm()
+# build_test_modules KERNEL: the modules of the selftests for that build directory. They
+# are put among the modules that are installed there.
+build_test_modules()
 {
-	local out=$1/rmp_storm
+	local out=$1/test_modules
 	mkdir -p "$out"
-	step guest-rmp_storm "Building rmp_storm for ${1#"$top"/}" \
+	step guest-modules "Building the modules of the selftests for ${1#"$top"/}" \
 		make -C "$1" "${kmake_vars[@]}" "M=$top/tools/testing/selftests/rmpopt/test_modules" \
 		"MO=$out" "INSTALL_MOD_PATH=$1/modules" modules modules_install
 }
