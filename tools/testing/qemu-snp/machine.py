@@ -30,8 +30,9 @@ SLACK_REAL = 8 * SECOND
 
 SERIES = BUILD / 'kernel'
 DEBUG = BUILD / 'debug' / 'kernel'
+QUICK = bool(os.environ.get('QUICK'))
 # What a scenario runs that does not say
-DEFAULT = SERIES if os.environ.get('QUICK') else DEBUG
+DEFAULT = SERIES if QUICK else DEBUG
 # Without the patches that follow the base series
 EARLY = BUILD / 'early' / 'kernel'
 KCSAN = BUILD / 'kcsan' / 'kernel'
@@ -40,9 +41,10 @@ scenarios = []
 
 
 def scenario(name, kind=None, **machine):
-	"""KIND is a class derived from Machine."""
+	"""KIND is a class derived from Machine. In a hurry there is no debug kernel."""
 	def register(function):
-		scenarios.append((name, kind or Machine, machine, function))
+		if not (QUICK and machine.get('kernel') == DEBUG):
+			scenarios.append((name, kind or Machine, machine, function))
 		return function
 	return register
 
