@@ -15,12 +15,13 @@ Q := tools/testing/qemu-snp
 # BARE=WORD           make qemu-test: of the kernel's runs on the bare machine those named like it
 # LINUX_TEST=WORD     make qemu-test: of the boots of Linux those named like it
 # HOST_TEST=WORD      make host-test: only the scenarios named like it
-# QUICK=1             make host-test: the debug kernel only where there is no other way
+# QUICK=1             make host-test: without the debug kernel
+#                     make bench: a few cases, and whether they are within bounds
 # KCSAN=1             make host-test: also in a kernel that looks for data races
 # MAP=FILE.svg        make run: the maps as a picture, too
 export LINUX QEMU QEMU_CONFIGURE SIGNOFF KUNIT_FILTER MUTATIONS BARE LINUX_TEST HOST_TEST QUICK KCSAN MAP
 
-.PHONY: help deps linux export series kernel kunit roundtrip test run shell check mutate qemu qemu-test host-test qemu-export clean
+.PHONY: help deps linux export series kernel kunit roundtrip test run shell check bench mutate qemu qemu-test host-test qemu-export clean
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -60,6 +61,9 @@ shell: linux qemu ## The same machine with a shell
 
 check: linux ## Build every step of the series and let the kernel's checkers read it
 	@$T/check
+
+bench: linux qemu ## Count what RMPOPT costs and gains, without, with part of and with all of the series (QUICK=1)
+	@$T/bench
 
 mutate: linux ## Break the code on purpose and see the tests notice
 	@$T/mutate

@@ -45,7 +45,7 @@ MODULE_PARM_DESC(measure, "Tell how long conversions take");
 /* To whom private pages are assigned. No matter if there is such a guest. */
 #define ASID		1
 
-/* Pages at the end of a region that are tried. Whoever uses them may give them up. */
+/* Pageblocks at the end of a region that are tried. */
 #define MAX_TRIES	64
 
 #define MEASURE_PAGES	64
@@ -90,10 +90,12 @@ static struct page *alloc_last_page(unsigned long start)
 		if (PageReserved(page))
 			continue;
 
-		tries++;
 		if (!alloc_contig_range(pfn, pfn + 1, ACR_FLAGS_NONE, GFP_KERNEL | __GFP_NOWARN))
 			return page;
 
+		/* Who uses one of a pageblock for good often uses more of it. */
+		pfn = ALIGN_DOWN(pfn, pageblock_nr_pages);
+		tries++;
 		cond_resched();
 	}
 
