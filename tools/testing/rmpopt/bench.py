@@ -10,7 +10,7 @@ bench.py --quick COUNTS: only such cases as fit into two minutes, no page. The n
 judgements passed and failed go to the file COUNTS.
 
 Started by bench, which builds what is needed. What is counted comes from the emulator's
-referee, and from rmpopt_stat in the guest, which reads trace events and counters that the
+referee, and from rmpopt_stat.sh in the guest, which reads trace events and counters that the
 kernel has without the series. Times are modelled, see MODEL.
 """
 import concurrent.futures
@@ -124,7 +124,7 @@ class Bench(host.Host):
 		position = len(self.journal())
 		before = self.vcpus()
 		since = time.monotonic()
-		said = self.check(f'rmpopt_stat -t {wait} {command} 2>/tmp/rmpopt_stat', 1800)
+		said = self.check(f'rmpopt_stat.sh -t {wait} {command} 2>/tmp/rmpopt_stat', 1800)
 		wall = time.monotonic() - since
 		said = json.loads(said.splitlines()[-1])
 		delta = [{key: vcpu[key] - before[index][key] for key in vcpu if key not in ('index', 'core')}
@@ -457,14 +457,14 @@ HARDWARE = '''# As root, on a kernel with the series, CONFIG_FTRACE and CONFIG_C
 make headers && make -C tools/testing/selftests TARGETS=rmpopt
 cd tools/testing/selftests/rmpopt
 insmod test_modules/rmp_place.ko                  # private pages at the ends of all regions
-./rmpopt_stat sh -c './snp_vm --vms 1 --memory 1M </dev/null'
-./rmpopt_stat sh -c 'rmmod rmp_place; ./snp_vm --vms 1 --memory 1M </dev/null'    # empty
-./rmpopt_stat sh -c './snp_vm --vms 1 --memory 1M </dev/null'                     # empty, again
-./rmpopt_stat sh -c 'modprobe -r kvm_amd; modprobe kvm_amd'                       # set-up
-./rmpopt_stat ./sev_ioctl snp_platform_status
+./rmpopt_stat.sh sh -c './snp_vm --vms 1 --memory 1M </dev/null'
+./rmpopt_stat.sh sh -c 'rmmod rmp_place; ./snp_vm --vms 1 --memory 1M </dev/null'    # empty
+./rmpopt_stat.sh sh -c './snp_vm --vms 1 --memory 1M </dev/null'                     # empty, again
+./rmpopt_stat.sh sh -c 'modprobe -r kvm_amd; modprobe kvm_amd'                       # set-up
+./rmpopt_stat.sh ./sev_ioctl snp_platform_status
 insmod test_modules/rmp_place.ko first=8 regions=64    # a guest in 64 regions, from 8 GB on
-./rmpopt_stat sh -c 'rmmod rmp_place; ./snp_vm --vms 1 --memory 1M </dev/null'
-./rmpopt_stat sh -c './snp_vm --vms 50 --memory 1M </dev/null'
+./rmpopt_stat.sh sh -c 'rmmod rmp_place; ./snp_vm --vms 1 --memory 1M </dev/null'
+./rmpopt_stat.sh sh -c './snp_vm --vms 50 --memory 1M </dev/null'
 insmod test_modules/rmp_place.ko regions=0 measure=1; dmesg | grep rmp_place      # conversions
 '''
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# rmpopt_stat [-t SECONDS] COMMAND [ARGUMENT]...
+# rmpopt_stat.sh [-t SECONDS] COMMAND [ARGUMENT]...
 #
 # Executes COMMAND, waits for the end of the RMPOPT pass that it leads to, and prints what
 # that has cost, one line of JSON:
@@ -30,9 +30,9 @@ if [ "$1" = -t ]; then
 	wait=$2
 	shift 2
 fi
-[ $# -gt 0 ] || fail "usage: rmpopt_stat [-t SECONDS] COMMAND [ARGUMENT]..."
+[ $# -gt 0 ] || fail "usage: rmpopt_stat.sh [-t SECONDS] COMMAND [ARGUMENT]..."
 [ "$(id -u)" -eq 0 ] || fail "only root can trace: run it as root"
-[ -d $tracing/events ] || mount -t tracefs tracefs $tracing 2>/dev/null ||
+[ -d $tracing/events ] || mount -t tracefs none $tracing 2>/dev/null ||
 	fail "no tracefs: the kernel needs CONFIG_FTRACE and one of its tracers"
 
 # One set of buffers is read in the end. The other one has ends of passes only: a shell
