@@ -268,15 +268,16 @@ BOTH = 'base', 'full'
 
 def cases(quick):
 	"""Name, function, series, what it is told, and the machine"""
+	both = ('full',) if quick else BOTH
 	yield 'boot', boot, ALL, (), NODES
 	for space, (sparse, first) in SPARSE.items():
 		if quick and space != '1 TB':
 			continue
-		yield f'private-{space}', private, BOTH, (), {'smp': cores(8), 'sparse': sparse}
+		yield f'private-{space}', private, both, (), {'smp': cores(8), 'sparse': sparse}
 		for number in (8,) if quick else (2, 8, 32):
-			yield (f'teardown-{space}-{number}', teardown, BOTH, (first, (1, 17) if quick else (1, 4, 16, 64)),
+			yield (f'teardown-{space}-{number}', teardown, both, (first, (1, 17) if quick else (1, 4, 16, 64)),
 			       {'smp': cores(number), 'sparse': sparse})
-	yield 'guests', many, BOTH if quick else ALL, (), {'smp': cores(4), 'options': host.nodes(4)}
+	yield 'guests', many, both if quick else ALL, (), {'smp': cores(4), 'options': host.nodes(4)}
 	yield 'conversions', conversions, ALL, (), {'smp': cores(2), 'virtual_time': INSN_SHIFT}
 	if not quick:
 		yield 'benefit', benefit, ALL, (), {
