@@ -118,6 +118,7 @@ awk '
 	$3 == "workqueue_execute_end:" { passes++; ns += (at - begin) * 1e9 }
 	$3 == "rmpopt_pass_end:" { said = $0; sub(/.*rmpopt_pass_end: /, "", said) }
 	END {
-		printf "{\"passes\": %d, \"ns\": %.0f, \"ipis\": %s, \"interrupts\": %s, \"said\": \"%s\"}\n",
-			passes, ns, list(ipis, nr), list(total, nr), said
+		printf "{\"passes\": %d, \"ns\": %.0f, ", passes, ns
+		printf "\"ipis\": %s, \"interrupts\": %s, ", list(ipis, nr), list(total, nr)
+		printf "\"said\": \"%s\"}\n", said
 	}' "$dir/interrupts" "$dir/trace"
