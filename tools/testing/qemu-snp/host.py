@@ -49,6 +49,9 @@ COMPLAINT = re.compile(
 RMPOPT_ENABLED = re.compile(r'RMPOPT enabled on (\d+) cores for \[0x([0-9a-f]+) - 0x([0-9a-f]+)\]')
 # Nanoseconds. RMPOPT of two passes is at least as far apart, that of one is closer.
 PASS_GAP = 5_000_000_000
+# Regions per IPI: RMPOPT_BATCH
+BATCH = 16
+LOAD = 'modprobe ccp && modprobe kvm-amd'
 # Taint of an oops, a warning and a soft lockup
 TAINT = 1 << 7 | 1 << 9 | 1 << 14
 
@@ -99,6 +102,18 @@ def nodes(cpus, gigabytes=4) -> list[str]:
 		options += ['-object', f'memory-backend-ram,id=m{node},size=1G',
 			    '-numa', f'node,memdev=m{node}']
 	return options
+
+
+# Three nodes with a core each, of 4, 2 and 2 GB. One of the latter has no page that the
+# firmware keeps for long: some are the IOMMU's, from the node where the kernel happened to
+# initialize it. The GB with the RMP, which can not be optimized either, is a node by itself.
+NODES = {
+	'smp': '6,sockets=3,cores=1,threads=2', 'memory': '9G', 'append': 'host.modules=no',
+	'options': tuple(part for node, size in enumerate((4, 2, 2, 1)) for part in (
+		'-object', f'memory-backend-ram,id=m{node},size={size}G', '-numa',
+		f'node,memdev=m{node}' + (f',cpus={2 * node}-{2 * node + 1}' if node < 3 else '')))}
+# One of each of these nodes
+CPUS = 0, 2, 4
 
 
 class Log:

@@ -312,7 +312,7 @@ class Machine(host.Host):
 
 	@staticmethod
 	def load():
-		return 'modprobe ccp && modprobe kvm-amd'
+		return host.LOAD
 
 	def asids(self):
 		return self.check("awk '$1 == \"sev_es\" { print $2 }' /sys/fs/cgroup/host/misc.current").strip()

@@ -8,21 +8,11 @@ import os
 import random
 import re
 
+from host import BATCH, CPUS, NODES
 from machine import DEBUG, EARLY, GB, KCSAN, PSP, SECOND, SERIES, Machine, names, scenario
 
-# Regions per IPI: RMPOPT_BATCH
-BATCH = 16
-
-# Three nodes with a core each, of 4, 2 and 2 GB. One of the latter has no page that the
-# firmware keeps for long: some are the IOMMU's, from the node where the kernel happened to
-# initialize it. The GB with the RMP, which can not be optimized either, is a node by itself.
-NODES = {
-	'smp': '6,sockets=3,cores=1,threads=2', 'memory': '9G', 'append': 'host.modules=no',
-	'options': tuple(part for node, size in enumerate((4, 2, 2, 1)) for part in (
-		'-object', f'memory-backend-ram,id=m{node},size={size}G', '-numa',
-		f'node,memdev=m{node}' + (f',cpus={2 * node}-{2 * node + 1}' if node < 3 else '')))}
+# What is not of node 0 of NODES
 OTHER_NODES = {pa * GB for pa in range(6, 10)}
-CPUS = 0, 2, 4
 
 TRACE = '/sys/kernel/tracing'
 

@@ -29,12 +29,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / 'qemu-snp')
 
 import coverage  # noqa: E402
 import host  # noqa: E402
-from stale_test import CPUS, NODES  # noqa: E402
-from host import BUILD, HostError  # noqa: E402
+from host import BATCH, BUILD, CPUS, LOAD, NODES, HostError  # noqa: E402
 
 GB = coverage.GB
-# Regions per IPI: RMPOPT_BATCH
-BATCH = 16
 # Entries of the RMP that the emulator reads for a region, one for each 2 MB
 ENTRIES = 512
 
@@ -70,7 +67,7 @@ MODEL = [
 	f'later is charged for the part of the {ENTRIES} entries that it reads.',
 	f'A round of IPIs: {US_ROUND:.1f} us of the core that goes first, from the {PASS_FIRST_FAILS_MS} ms. Taking an '
 	'interrupt is not charged to the other cores, which the IPIs per core are for.',
-	f'RMPOPT function 1: as one that fails at the first entry. Nothing has been published.',
+	'RMPOPT function 1: as one that fails at the first entry. Nothing has been published.',
 	'Longest stretch with interrupts off: the most RMPOPT that a core executed in one IPI, each with a cached verdict.',
 ]
 
@@ -101,23 +98,18 @@ class Bench(host.Host):
 	def vcpus(self):
 		return {vcpu['index']: vcpu for vcpu in self.snp('vcpus')}
 
-	def longest(self, entries):
+	@staticmethod
+	def longest(cores_executed):
 		"""The most RMPOPT that another core than the first one has executed in a row."""
 		longest = 0
 		runs = {}
-		for e in entries:
-			if e['what'] != 'rmpopt':
-				continue
-			if e['core'] == self.first_core(entries):
+		for core in cores_executed:
+			if core == cores_executed[0]:
 				runs.clear()
 			else:
-				runs[e['core']] = runs.get(e['core'], 0) + 1
-				longest = max(longest, runs[e['core']])
+				runs[core] = runs.get(core, 0) + 1
+				longest = max(longest, runs[core])
 		return longest
-
-	@staticmethod
-	def first_core(entries):
-		return next(e['core'] for e in entries if e['what'] == 'rmpopt')
 
 	def step(self, command, wait=30):
 		"""What COMMAND costs, with the pass that it leads to."""
@@ -129,8 +121,8 @@ class Bench(host.Host):
 		said = json.loads(said.splitlines()[-1])
 		delta = [{key: vcpu[key] - before[index][key] for key in vcpu if key not in ('index', 'core')}
 			 for index, vcpu in self.vcpus().items()]
-		entries = self.journal()[position:]
-		verified = [e for e in entries if e['what'] == 'rmpopt' and not e['value']]
+		executed = [e for e in self.journal()[position:] if e['what'] == 'rmpopt']
+		verified = [e for e in executed if not e['value']]
 		visited = {e['address'] for e in verified}
 		optimized = {e['address'] for e in verified if e['result']}
 		# Since boot: what is returned may have been assigned long before.
@@ -143,32 +135,37 @@ class Bench(host.Host):
 		now = self.map()
 		# That the last page of a region is not the firmware's can not be known.
 		needless = visited - touched - {region * GB for region in now.losses()}
+		total = {key: sum(d[f'rmpopt-{key}'] for d in delta)
+			 for key in ('uncached', 'cached', 'failed', 'status', 'entries-read')}
+		verify = total['uncached'] + total['cached'] + total['failed']
 		return {
 			'passes': said['passes'], 'needless': len(needless), 'visited': len(visited), 'optimized': len(optimized),
-			**{key: sum(d[f'rmpopt-{key}'] for d in delta)
-			   for key in ('uncached', 'cached', 'failed', 'status', 'entries-read')},
+			**total, 'verify': verify, 'rmpopt': verify + total['status'],
 			'ipis': rounds, 'ipis-all': sum(said['ipis']),
 			'interrupts': max(said['interrupts'], default=0),
 			'lost': len({region for _, region in now.cells(coverage.LOST)}),
 			'first-us': us[first] + rounds * US_ROUND,
 			'other-us': max((t for cpu, t in enumerate(us) if cpu != first), default=0),
-			'irq-off-us': self.longest(entries) * US_CACHED,
+			'irq-off-us': self.longest([e['core'] for e in executed]) * US_CACHED,
 			'wall-s': wall, 'guest-ns': said['ns'], 'said': said['said'],
 		}
 
 	def load(self):
-		return self.step("sh -c 'modprobe ccp && modprobe kvm-amd'")
+		return self.step(f"taskset -c 0 sh -c '{LOAD}'")
 
 	def place(self, *arguments):
-		"""Private pages, and how far from the end of their regions they are at most, in pages."""
+		"""Physical addresses of the pages that are private then."""
 		since = self.console_position()
 		self.check(f'modprobe rmp_place {" ".join(arguments)}')
 		match = self.wait_console(r'rmp_place: (\d+) regions have a private page', 60, since)
-		placed = [int(m[1], 16) for m in map(re.compile(r'rmp_place: 0x([0-9a-f]+)$').search,
-						     self.log.console[since:]) if m]
+		placed = [int(pa, 16) for pa in re.findall('^rmp_place: 0x([0-9a-f]+)$',
+							   '\n'.join(self.log.console[since:]), re.M)]
 		if len(placed) != int(match[1]):
 			raise self.error(f'{len(placed)} addresses of {match[1]} pages')
 		return placed
+
+	def end_guest(self):
+		return self.step(f"sh -c '{VM}'")
 
 	def give_back(self):
 		return self.step(f"sh -c 'rmmod rmp_place && {VM}'")
@@ -179,7 +176,7 @@ class Bench(host.Host):
 def boot(b):
 	"""Pages that are kept come from node 0, what a status ioctl borrows from where the CPU is."""
 	yield 'boot, SNP not initialized', b.step('true', 15)
-	yield 'kvm-amd is loaded', b.step("taskset -c 0 sh -c 'modprobe ccp && modprobe kvm-amd'")
+	yield 'kvm-amd is loaded', b.load()
 	for cpu in CPUS:
 		yield f'a status ioctl of /dev/sev, node {cpu // 2}', b.step(f'taskset -c {cpu} sev_ioctl snp_platform_status')
 
@@ -187,12 +184,10 @@ def boot(b):
 def private(b):
 	b.load()
 	placed = b.place()
-	far = max(-pa % GB for pa in placed) // 4096
-	row = b.step(f"sh -c '{VM}'")
-	row['pages-to-the-end'] = far
-	yield f'{len(placed)} regions with a private page', row
+	yield 'a private page in each', {**b.end_guest(), 'placed': len(placed),
+					 'pages-to-the-end': max(-pa % GB for pa in placed) // 4096}
 	yield 'empty', b.give_back()
-	yield 'empty, again', b.step(f"sh -c '{VM}'")
+	yield 'empty, again', b.end_guest()
 
 
 def teardown(b, first, most):
@@ -201,9 +196,7 @@ def teardown(b, first, most):
 		placed = len(b.place(f'first={first}', f'regions={k}'))
 		if placed != k:
 			raise b.error(f'a private page in {placed} regions of {k}')
-		row = b.give_back()
-		row['k'] = k
-		yield f'{k} region{"s" if k > 1 else ""}', row
+		yield f'{k} region{"s" if k > 1 else ""}', {**b.give_back(), 'k': k}
 
 
 def many(b):
@@ -350,15 +343,14 @@ def bounds(rows):
 		name = f'{r["case"]}, {r["text"]}, {r["regions"]} regions, {r["cores"]} cores, {r["series"]}'
 		if 'passes' not in r:
 			continue
-		executed = r['uncached'] + r['cached'] + r['failed']
 		if r['series'] == 'without':
-			yield f'{name}: no RMPOPT and no IPI', not executed + r['status'] + r['ipis-all'], r
+			yield f'{name}: no RMPOPT and no IPI', not r['rmpopt'] + r['ipis-all'], r
 		if r['series'] != 'full':
 			continue
 		yield f'{name}: nothing that can be optimized is not', not r['lost'] or 'not initialized' in r['text'], r
 		yield (f'{name}: IPIs per core <= optimized / {BATCH}, rounded up for each pass',
 		       r['ipis'] <= r['optimized'] // BATCH + r['passes'], r)
-		yield f'{name}: no cell twice in a pass', executed <= r['visited'] * r['cores'] * max(1, r['passes']), r
+		yield f'{name}: no cell twice in a pass', r['verify'] <= r['visited'] * r['cores'] * max(1, r['passes']), r
 		yield (f'{name}: {US_IRQ_OFF} us with interrupts off at most, by the model',
 		       r['irq-off-us'] <= US_IRQ_OFF, r)
 		if r['case'] != 'boot' or 'ioctl' in r['text']:
@@ -379,8 +371,8 @@ COLUMNS = (
 )
 
 
-def cells(row, columns=COLUMNS):
-	return [format(row[key], form) if key in row else '' for key, _, form in columns]
+def cells(row):
+	return [format(row[key], form) for key, _, form in COLUMNS]
 
 
 def text_table(rows):
@@ -390,13 +382,18 @@ def text_table(rows):
 				   in zip(line, width, COLUMNS)).rstrip() for line in table)
 
 
+def chosen(rows, case, series, **only):
+	return [r for r in rows if r['case'] == case and r['series'] == series
+		and all(r[key] == value for key, value in only.items())]
+
+
 def digest(rows):
 	"""The table for the cover letter and for Documentation: the largest machines, both series."""
 	most = max(r['regions'] for r in rows if r['case'] == 'teardown')
 	wanted = [
 		('kvm-amd is loaded', 'boot', {'text': 'kvm-amd is loaded'}),
 		('a status ioctl of /dev/sev', 'boot', {'text': 'a status ioctl of /dev/sev, node 2'}),
-		('a private page in each', 'private', {'regions': most, 'index': 0}),
+		('a private page in each', 'private', {'regions': most, 'text': 'a private page in each'}),
 		('all returned', 'private', {'regions': most, 'text': 'empty'}),
 		('the same again', 'private', {'regions': most, 'text': 'empty, again'}),
 		*((f'teardown, {k} region{"s" if k > 1 else ""}', 'teardown', {'regions': most, 'cores': 32, 'k': k})
@@ -406,22 +403,16 @@ def digest(rows):
 	lines = ['                           regions cores series RMPOPT queries IPIs  first others irqs off lost']
 	for title, case, only in wanted:
 		for series in BOTH:
-			found = [r for r in rows if r['case'] == case and r['series'] == series]
-			index = only.get('index')
-			found = [r for r in found if all(r[key] == value for key, value in only.items() if key != 'index')]
-			if not found:
-				continue
-			r = found[index or 0]
-			executed = r['uncached'] + r['cached'] + r['failed']
-			lines.append(f'{title if series == BOTH[0] else "":26} {r["regions"]:7} {r["cores"]:5} {series:>6} '
-				     f'{executed:6} {r["status"]:7} {r["ipis"]:4} {r["first-us"] / 1000:6.2f} '
-				     f'{r["other-us"] / 1000:6.2f} {r["irq-off-us"]:8.1f} {r["lost"]:4}')
+			lines += [f'{title if series == BOTH[0] else "":26} {r["regions"]:7} {r["cores"]:5} {series:>6} '
+				  f'{r["verify"]:6} {r["status"]:7} {r["ipis"]:4} {r["first-us"] / 1000:6.2f} '
+				  f'{r["other-us"] / 1000:6.2f} {r["irq-off-us"]:8.1f} {r["lost"]:4}'
+				  for r in chosen(rows, case, series, **only)]
 	return '\n'.join(lines)
 
 
 def plot(path, title, xlabel, ylabel, series, logx=False):
 	"""SERIES: a title and points for each line."""
-	script = [f'set terminal svg size 640,380 background "white" font "sans,12"', f'set output "{path}"',
+	script = ['set terminal svg size 640,380 background "white" font "sans,12"', f'set output "{path}"',
 		  f'set title "{title}"', f'set xlabel "{xlabel}"', f'set ylabel "{ylabel}"', 'set key left top', 'set grid',
 		  'set yrange [0:]']
 	if logx:
@@ -435,21 +426,18 @@ def plot(path, title, xlabel, ylabel, series, logx=False):
 
 def plots(rows, directory):
 	def lines(case, key, value, **only):
-		return [(f'{s} series', [(r[key], r[value]) for r in rows if r['case'] == case and r['series'] == s
-					and all(r[k] == v for k, v in only.items())]) for s in BOTH]
+		return [(f'{s} series', [(r[key], r[value]) for r in chosen(rows, case, s, **only)]) for s in BOTH]
 	most = max(r['regions'] for r in rows if r['case'] == 'teardown' and r['cores'] == 32)
 	plot(directory / 'ipis.svg', f'Teardown on {most} regions and 32 cores: IPIs', 'regions the guest was in',
 	     'IPIs per core', lines('teardown', 'k', 'ipis', regions=most, cores=32), True)
-	plot(directory / 'first.svg', f'... and time of the core that goes first (modelled)', 'regions the guest was in',
+	plot(directory / 'first.svg', '... and time of the core that goes first (modelled)', 'regions the guest was in',
 	     'microseconds', lines('teardown', 'k', 'first-us', regions=most, cores=32), True)
 	plot(directory / 'regions.svg', 'Teardown of a guest in 4 regions, 8 cores: all RMPOPT', 'regions with RAM',
 	     'executed, function 1 included',
-	     [(f'{s} series', [(r['regions'], r['uncached'] + r['cached'] + r['failed'] + r['status']) for r in rows
-			       if r['case'] == 'teardown' and r['series'] == s and r['cores'] == 8 and r['k'] == 4])
-	      for s in BOTH], True)
+	     lines('teardown', 'regions', 'rmpopt', cores=8, k=4), True)
 	plot(directory / 'benefit.svg', f'Writing a file of {WORKLOAD_MB} MB', 'part of its regions that is optimized, %',
 	     'RMP checks (TLB fills)',
-	     [(what, sorted((r['coverage'], r[what]) for r in rows if r['case'] == 'benefit' and r['series'] == 'full'))
+	     [(what, sorted((r['coverage'], r[what]) for r in chosen(rows, 'benefit', 'full')))
 	      for what in ('checked', 'skipped')])
 	return ['ipis.svg', 'first.svg', 'regions.svg', 'benefit.svg']
 

@@ -390,14 +390,14 @@ ok()
 	say "ok - $1"
 }
 
-# counted NAME SCRIPT: the result of a script that writes how many tests have passed and
+# counted NAME COMMAND...: the result of a script that writes how many tests have passed and
 # failed to the file it is given, and its status. If it does not, it has died.
 counted()
 {
 	local file=$logs/$1.counts counts='0 1' rc=0
 	mkdir -p "$logs"
 	rm -f "$file"
-	"$2" "$file" || rc=$?
+	"${@:2}" "$file" || rc=$?
 	[ ! -f "$file" ] || counts=$(cat "$file")
 	# shellcheck disable=SC2086
 	result "$1" $counts
