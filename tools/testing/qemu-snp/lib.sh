@@ -18,6 +18,7 @@ dev_make=qemu
 dev_export=qemu-export
 dev_variable=QEMU
 dev_links=1
+dev_parts=
 
 # Where new files of QEMU stand, named as QEMU names its directories.
 qemu_dirs=(accel docs hw include qapi system target)

@@ -26,6 +26,8 @@ dev_export='export'
 dev_variable=LINUX
 # Whether new files of the project are links in the tree, in no commit.
 dev_links=
+# Whether the series has parts: fixes, the functional part, and what is for testing only.
+dev_parts=1
 
 # The kernel's make must see neither the variables nor the flags given to the
 # project's own make.
@@ -149,8 +151,11 @@ stub_files()
 # patch_files PROJECT: its patches, in order, one a line.
 patch_files()
 {
-	[ -d "$1/patches" ] || return 0
-	find "$1/patches" -maxdepth 1 -name '[0-9][0-9][0-9][0-9]-*.patch' | sort
+	local part
+	for part in patches/fixes patches patches/testing; do
+		[ -d "$1/$part" ] || continue
+		find "$1/$part" -maxdepth 1 -name '[0-9][0-9][0-9][0-9]-*.patch' | sort
+	done
 }
 
 # inputs_hash PROJECT: one hash of everything that the series is made of.
@@ -160,7 +165,7 @@ inputs_hash()
 	mapfile -t patches < <(patch_files "$project")
 	{
 		for f in ${patches[0]+"${patches[@]}"}; do
-			printf '%s ' "${f##*/}"
+			printf '%s ' "${f#"$project/patches/"}"
 			git hash-object --no-filters -- "$f"
 		done
 		stub_files ${patches[0]+"${patches[@]}"} | while IFS= read -r f; do
@@ -213,9 +218,72 @@ as_author_of()
 	as_author "${who[@]}" "$@"
 }
 
+# patch_diff PATCH: the diff without the mail around it.
+patch_diff()
+{
+	sed -n '/^diff --git /,$p' "$1"
+}
+
+# index_entries [PATH...]: "MODE BLOB PATH" of these in the index, or of all.
+index_entries()
+{
+	git ls-files -s -- "$@" | sed 's/ 0\t/ /'
+}
+
+# The project keeps new files as the series leaves them. What a file held when its patch
+# brought it follows from the diffs of later patches, undone from the last one on.
+#
+# new_files_when_added REPO PROJECT FILES TMP: "MODE BLOB PATH" of each new file, as its
+# patch brings it, in TMP/added; as FILES has it, in TMP/final.
+new_files_when_added()
+(
+	repo=$1 project=$2 files=$3 tmp=$4
+	export GIT_INDEX_FILE=$tmp/new
+	cd "$repo" || exit
+	git read-tree --empty
+	: >"$tmp/added"
+	mapfile -t patches < <(patch_files "$project")
+	for patch in ${patches[0]+"${patches[@]}"}; do
+		while IFS= read -r path; do
+			[ -f "$files/$path" ] ||
+				die "${patch#"$project/"} brings $path, which the project does not have"
+			mode=100644
+			if [ -x "$files/$path" ]; then mode=100755; fi
+			blob=$(git hash-object -w --no-filters -- "$files/$path")
+			printf '%s %s\t%s\n' "$mode" "$blob" "$path" >>"$tmp/entries"
+		done < <(stub_files "$patch")
+	done
+	[ ! -e "$tmp/entries" ] || git update-index --index-info <"$tmp/entries"
+	index_entries >"$tmp/final"
+	for ((i = ${#patches[@]} - 1; i >= 0; i--)); do
+		patch=${patches[i]}
+		mapfile -t stubs < <(stub_files "$patch")
+		if [ "${#stubs[@]}" -gt 0 ]; then
+			index_entries "${stubs[@]}" >>"$tmp/added"
+			git update-index --force-remove -- "${stubs[@]}"
+		fi
+		mapfile -t include < <(git ls-files)
+		[ "${#include[@]}" -gt 0 ] || continue
+		patch_diff "$patch" |
+			git apply -R --cached --whitespace=nowarn "${include[@]/#/--include=}" 2>"$tmp/error" ||
+			edited_new_file "${patch#"$project/"}" \
+				"$(sed -n 's/^error: patch failed: \(.*\):[0-9]*$/\1/p; s/^error: \([^:]*\): .*/\1/p' "$tmp/error" | head -n 1)"
+	done
+)
+
+# edited_new_file NAME PATH: NAME is the patch that has to change PATH.
+edited_new_file()
+{
+	die "$2 was edited in the project, but $1 changes these lines after another patch brought them:" \
+		"take the edit back, make it in ${dev_tree#"$top"/} in the step that it belongs to" \
+		"(git commit --fixup, git rebase -i --autosquash base), and 'make $dev_export'"
+}
+
 # series_commits REPO PROJECT FILES: makes one commit for each patch of PROJECT on
 # top of the tag base of REPO, and fills the empty new files from those in FILES.
-# Objects only: no ref, index or file of REPO changes. Prints the last commit.
+# Objects only: no ref, index or file of REPO changes. Prints the last commit of the
+# fixes, of the functional part, and of all. A part without patches ends where the one
+# before it does.
 series_commits()
 (
 	repo=$1 project=$2 files=$3
@@ -224,9 +292,15 @@ series_commits()
 	export GIT_INDEX_FILE=$tmp/index
 	cd "$repo" || exit
 	head=$(git rev-parse --verify -q 'base^{commit}') || die "${repo#"$top"/} has no tag base"
+	fixes=$head functional=$head
+	new_files_when_added "$repo" "$project" "$files" "$tmp"
+	declare -A when_added=()
+	while read -r mode blob path; do
+		when_added[$path]="$mode $blob"
+	done <"$tmp/added"
 	git read-tree base
 	while IFS= read -r patch; do
-		name=patches/${patch##*/}
+		name=${patch#"$project/"}
 		# The message is everything up to the diff, byte for byte. git mailinfo
 		# would end it at the first "---", which a version note needs.
 		sed '/^$/q' "$patch" >"$tmp/header"
@@ -243,27 +317,35 @@ series_commits()
 		body=$(awk 'body && /^diff --git / { exit } body { print } /^$/ { body = 1 }' "$patch" |
 			without_diffstat)
 		{ printf '%s\n' "$subject"; [ -z "$body" ] || printf '\n%s\n' "$body"; } >"$tmp/message"
-		sed -n '/^diff --git /,$p' "$patch" >"$tmp/diff"
-
-		before=$(git write-tree)
+		patch_diff "$patch" >"$tmp/diff"
 		git apply --cached --whitespace=nowarn "$tmp/diff" 2>"$tmp/error" ||
 			die "$name does not apply to $(git log -1 --format=%s base): $(head -n 1 "$tmp/error")"
-		git diff-index -r --cached --no-renames --diff-filter=A "$before" >"$tmp/added"
-		while IFS=$'\t' read -r raw path; do
-			read -r _ mode _ blob _ <<<"$raw"
-			case $blob in e69de29*) ;; *) continue ;; esac
-			[ -f "$files/$path" ] || die "$name brings $path, which the project does not have"
-			have=100644
-			if [ -x "$files/$path" ]; then have=100755; fi
-			[ "$mode" = "$have" ] || die "$path has mode $have, but $name says $mode"
-			blob=$(git hash-object -w --no-filters -- "$files/$path")
-			git update-index --cacheinfo "$mode,$blob,$path"
-		done <"$tmp/added"
+		mapfile -t stubs < <(stub_files "$patch")
+		if [ "${#stubs[@]}" -gt 0 ]; then
+			while read -r mode blob path; do
+				[ "${when_added[$path]% *}" = "$mode" ] ||
+					die "$path has mode ${when_added[$path]% *}, but $name says $mode"
+			done < <(index_entries "${stubs[@]}")
+			for path in "${stubs[@]}"; do
+				printf '%s\t%s\n' "${when_added[$path]}" "$path"
+			done | git update-index --index-info
+		fi
 		tree=$(git write-tree)
 		head=$(as_author "$author" "$email" "$date" \
 			git commit-tree "$tree" -p "$head" -F "$tmp/message")
+		case $name in
+		patches/fixes/*) fixes=$head functional=$head ;;
+		patches/testing/*) ;;
+		*) functional=$head ;;
+		esac
 	done < <(patch_files "$project")
-	say "$head"
+	# A diff may have been undone at one place and made again at another.
+	if [ -s "$tmp/final" ]; then
+		path=$(cut -d ' ' -f 3 "$tmp/final" | xargs -d '\n' git ls-files -s -- | sed 's/ 0\t/ /' |
+			sort | comm -13 - <(sort "$tmp/final") | sed -n '1s/.* //p')
+		[ -z "$path" ] || edited_new_file "a later patch" "$path"
+	fi
+	say "$fixes $functional $head"
 )
 
 # What the branch series of the tree was last made from, or exported to.
@@ -272,17 +354,31 @@ stamp_get()
 	sed -n "s/^$1=//p" "$(git -C "$dev_tree" rev-parse --absolute-git-dir)/rmpopt-stamp" 2>/dev/null || :
 }
 
-# stamp_set REPO INPUTS HEAD SOURCE
+# stamp_set REPO INPUTS COMMITS SOURCE: COMMITS as series_commits prints them.
 stamp_set()
 {
-	printf 'inputs=%s\nhead=%s\nsource=%s\n' "$2" "$3" "$4" \
+	local fixes functional head
+	read -r fixes functional head <<<"$3"
+	printf '%s\n' "inputs=$2" "fixes=$fixes" "functional=$functional" "head=$head" "source=$4" \
 		>"$(git -C "$1" rev-parse --absolute-git-dir)/rmpopt-stamp"
+}
+
+# set_parts REPO COMMITS: the branches fixes and functional of the tree are where these
+# parts end. A rebase moves them along, with git 2.38 and later.
+set_parts()
+{
+	local fixes functional
+	[ "$dev_parts" ] || return 0
+	read -r fixes functional _ <<<"$2"
+	git -C "$1" config rebase.updateRefs true
+	git -C "$1" update-ref -m "make $dev_make" refs/heads/fixes "$fixes"
+	git -C "$1" update-ref -m "make $dev_make" refs/heads/functional "$functional"
 }
 
 # Says why the state of the tree must not be thrown away, nothing if it may be.
 unsaved_work()
 {
-	local dir tip saved n
+	local dir ref tip saved n
 	[ -e "$dev_tree" ] || return 0
 	dir=$(git -C "$dev_tree" rev-parse --absolute-git-dir 2>/dev/null) || dir=
 	if [ "$dir" != "$dev_tree/.git" ]; then
@@ -298,16 +394,22 @@ unsaved_work()
 		say "has $n uncommitted or untracked file(s)"
 		return 0
 	fi
-	saved=$(stamp_get head)
-	for tip in HEAD refs/heads/series; do
-		tip=$(git -C "$dev_tree" rev-parse --verify -q "$tip^{commit}") || continue
+	for ref in HEAD refs/heads/series refs/heads/fixes refs/heads/functional; do
+		case $ref in
+		*/fixes | */functional) [ "$dev_parts" ] || continue; saved=$(stamp_get "${ref##*/}") ;;
+		*) saved=$(stamp_get head) ;;
+		esac
+		tip=$(git -C "$dev_tree" rev-parse --verify -q "$ref^{commit}") || continue
 		[ "$tip" != "$saved" ] || continue
 		# A branch of the developer's own keeps the work.
 		if [ "$1" = keep ] && git -C "$dev_tree" for-each-ref --contains "$tip" \
-			--format='%(refname)' | grep -qvx refs/heads/series; then
+			--format='%(refname)' | grep -qvxE 'refs/heads/(series|fixes|functional)'; then
 			continue
 		fi
-		say "has commits that make $dev_export has not written back"
+		case $ref in
+		*/fixes | */functional) say "has its branch ${ref##*/} at another commit than make $dev_export wrote back" ;;
+		*) say "has commits that make $dev_export has not written back" ;;
+		esac
 		return 0
 	done
 }
@@ -329,7 +431,7 @@ refuse_if_unsaved()
 # incremental.
 bring_tree()
 {
-	local wanted=$1 base=$2 name=${dev_tree#"$top"/} inputs count new head source note why
+	local wanted=$1 base=$2 name=${dev_tree#"$top"/} inputs count new commits source note why
 	inputs=$(inputs_hash "$dev_project")
 	count=$(patch_files "$dev_project" | wc -l)
 
@@ -340,13 +442,20 @@ bring_tree()
 			note=
 			why=$(unsaved_work keep)
 			[ -z "$why" ] || note=", left alone: it $why"
+			if [ -z "$why" ] && [ "$dev_parts" ] && [ -z "$(stamp_get functional)" ]; then
+				# It was made before the series had parts.
+				commits=$(series_commits "$dev_tree" "$dev_project" "$dev_project")
+				set_parts "$dev_tree" "$commits"
+				stamp_set "$dev_tree" "$inputs" "$commits" "$(stamp_get source)"
+			fi
 			say "$name: up to date with a series of $count$note"
 			return 0
 		fi
 		refuse_if_unsaved keep "The series changed"
-		head=$(series_commits "$dev_tree" "$dev_project" "$dev_project")
-		git -C "$dev_tree" checkout -q --no-overwrite-ignore -B series "$head"
-		stamp_set "$dev_tree" "$inputs" "$head" "$(stamp_get source)"
+		commits=$(series_commits "$dev_tree" "$dev_project" "$dev_project")
+		git -C "$dev_tree" checkout -q --no-overwrite-ignore -B series "${commits##* }"
+		set_parts "$dev_tree" "$commits"
+		stamp_set "$dev_tree" "$inputs" "$commits" "$(stamp_get source)"
 		say "$name: brought to the series of $count"
 		return 0
 	fi
@@ -360,9 +469,10 @@ bring_tree()
 	"$base" "$new"
 	source=$(cat "$new/.git/rmpopt-source")
 	rm "$new/.git/rmpopt-source"
-	head=$(series_commits "$new" "$dev_project" "$dev_project")
-	git -C "$new" checkout -q -B series "$head"
-	stamp_set "$new" "$inputs" "$head" "$source"
+	commits=$(series_commits "$new" "$dev_project" "$dev_project")
+	git -C "$new" checkout -q -B series "${commits##* }"
+	set_parts "$new" "$commits"
+	stamp_set "$new" "$inputs" "$commits" "$source"
 	if [ -e "$dev_tree" ]; then
 		mv "$dev_tree" "$new.old"
 		# shellcheck disable=SC2064
