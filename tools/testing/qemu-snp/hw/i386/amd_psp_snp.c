@@ -311,11 +311,13 @@ static uint32_t do_shutdown(AMDPSP *s, uint32_t flags)
     memset(s->iommu, 0, sizeof(s->iommu));
     memset(&s->nv, 0, sizeof(s->nv));
     if (flags & SHUTDOWN_X86) {
+        /* A vCPU that is writing RMPOPT_BASE looks at SNP_EN under the lock */
+        qemu_spin_lock(&amd_snp->lock);
         CPU_FOREACH(cs) {
             cpu_env(cs)->msr_syscfg &= ~MSR_AMD64_SYSCFG_SNP_EN;
         }
-        qatomic_set(&amd_snp->enabled, false);
-        amd_snp_journal("snp-en", -1, -1, 0, 0, 0);
+        amd_snp_disabled(amd_snp);
+        qemu_spin_unlock(&amd_snp->lock);
         /* The RMP is the hypervisor's memory now, which is going to clear it */
         s->rmp_initialized = false;
     }

@@ -157,7 +157,9 @@ void amd_snp_clear_region(AMDSNPHost *s, hwaddr pa)
     QTAILQ_FOREACH_RCU(core, &snp_cores, next) {
         uint64_t index = snp_table_index(core->base, pa);
 
-        if (index < RMPOPT_REGIONS && test_bit(index, core->table)) {
+        /* A table that is disabled may have bits, and does not listen */
+        if ((core->base & RMPOPT_BASE_ENABLE) && index < RMPOPT_REGIONS &&
+            test_bit(index, core->table)) {
             uint64_t region = QEMU_ALIGN_DOWN(pa, RMPOPT_REGION_SIZE);
 
             clear_bit_atomic(index, core->table);
@@ -167,19 +169,58 @@ void amd_snp_clear_region(AMDSNPHost *s, hwaddr pa)
     }
 }
 
+static void clear_table(SnpCore *core)
+{
+    int i;
+
+    for (i = 0; i < BITS_TO_LONGS(RMPOPT_REGIONS); i++) {
+        qatomic_set(&core->table[i], 0);
+    }
+}
+
 void amd_snp_clear_tables(AMDSNPHost *s)
 {
     SnpCore *core;
 
     bitmap_zero(s->verified, s->regions);
     QTAILQ_FOREACH_RCU(core, &snp_cores, next) {
-        int i;
-
-        for (i = 0; i < BITS_TO_LONGS(RMPOPT_REGIONS); i++) {
-            qatomic_set(&core->table[i], 0);
-        }
+        clear_table(core);
     }
     amd_snp_journal("clear-all", -1, -1, 0, 0, 0);
+}
+
+/* vCPUs' TLB entries stay: what has been checked holds until assigned */
+void amd_snp_set_base(AMDSNPHost *s, SnpCore *core, uint64_t base)
+{
+    bool stays_enabled = core->base & base & RMPOPT_BASE_ENABLE;
+
+    seqlock_write_begin(&core->seq);
+    qatomic_set(&core->base, base);
+    if (stays_enabled || s->rmpopt_disabled_table == RMPOPT_CLEAR) {
+        clear_table(core);
+    }
+    seqlock_write_end(&core->seq);
+}
+
+void amd_snp_disabled(AMDSNPHost *s)
+{
+    bool any = false;
+    SnpCore *core;
+
+    qatomic_set(&s->enabled, false);
+    amd_snp_journal("snp-en", -1, -1, 0, 0, 0);
+    if (s->shutdown_rmpopt_en == RMPOPT_KEEP) {
+        return;
+    }
+    QTAILQ_FOREACH_RCU(core, &snp_cores, next) {
+        if (core->base & RMPOPT_BASE_ENABLE) {
+            amd_snp_set_base(s, core, core->base & ~RMPOPT_BASE_ENABLE);
+            any = true;
+        }
+    }
+    if (any) {
+        amd_snp_journal("base-off", -1, -1, 0, 0, 0);
+    }
 }
 
 void amd_snp_journal(const char *what, int cpu, int core, uint64_t address,
@@ -228,6 +269,8 @@ void amd_snp_violation(SnpViolation kind, int cpu_index, uint64_t pc,
         [SNP_VIOLATION_TABLE] = "region is optimized but has an assigned page",
         [SNP_VIOLATION_TLB] = "TLB allows writes to an assigned page",
         [SNP_VIOLATION_RULE] = "RMPOPT outside its rules",
+        [SNP_VIOLATION_OUTSIDE] = "RMPOPT outside the core's window",
+        [SNP_VIOLATION_BASE] = "write that changes an enabled RMPOPT_BASE",
     };
     AMDSNPHost *s = amd_snp;
     uint64_t n;
@@ -306,7 +349,8 @@ static unsigned region_optimized(hwaddr pa)
     QTAILQ_FOREACH_RCU(core, &snp_cores, next) {
         uint64_t index = snp_table_index(core->base, pa);
 
-        n += index < RMPOPT_REGIONS && test_bit(index, core->table);
+        n += (core->base & RMPOPT_BASE_ENABLE) && index < RMPOPT_REGIONS &&
+             test_bit(index, core->table);
     }
     return n;
 }
@@ -348,6 +392,7 @@ static void get_audit_now(Object *obj, Visitor *v, const char *name,
     visit_type_uint64(v, name, &wrong, errp);
 }
 
+/* @opaque: the SnpViolation to begin with */
 static void get_violations(Object *obj, Visitor *v, const char *name,
                            void *opaque, Error **errp)
 {
@@ -355,7 +400,7 @@ static void get_violations(Object *obj, Visitor *v, const char *name,
     uint64_t sum = 0;
     int i;
 
-    for (i = 0; i < SNP_VIOLATION__MAX; i++) {
+    for (i = (uintptr_t)opaque; i < SNP_VIOLATION__MAX; i++) {
         sum += qatomic_read(&s->violations[i]);
     }
     visit_type_uint64(v, name, &sum, errp);
@@ -393,6 +438,9 @@ static void get_vcpus(Object *obj, Visitor *v, const char *name,
         { "rmpopt-failed", offsetof(SnpCpuStats, rmpopt_failed) },
         { "rmpopt-failed-at", offsetof(SnpCpuStats, rmpopt_failed_at) },
         { "rmpopt-status", offsetof(SnpCpuStats, rmpopt_status) },
+        { "rmpopt-outside", offsetof(SnpCpuStats, rmpopt_outside) },
+        { "rmpopt-base-refused", offsetof(SnpCpuStats, rmpopt_base_refused) },
+        { "violations-rule", offsetof(SnpCpuStats, violations_rule) },
         { "rmpupdate", offsetof(SnpCpuStats, rmpupdate) },
         { "psmash", offsetof(SnpCpuStats, psmash) },
         { "checked", offsetof(SnpCpuStats, checked) },
@@ -953,6 +1001,75 @@ static const VMStateDescription vmstate_amd_snp = {
     .unmigratable = 1,
 };
 
+/* Properties with named values. The error says which values there are. */
+
+static void get_named(Object *obj, Visitor *v, const char *name, void *opaque,
+                      Error **errp)
+{
+    const Property *prop = opaque;
+
+    visit_type_enum(v, name, object_field_prop_ptr(obj, prop),
+                    prop->info->enum_table, errp);
+}
+
+static void set_named_default(ObjectProperty *op, const Property *prop)
+{
+    object_property_set_default_str(op, qapi_enum_lookup(prop->info->enum_table,
+                                                         prop->defval.i));
+}
+
+static void set_named(Object *obj, Visitor *v, const char *name, void *opaque,
+                      Error **errp)
+{
+    const Property *prop = opaque;
+    const QEnumLookup *lookup = prop->info->enum_table;
+    int *field = object_field_prop_ptr(obj, prop);
+    g_autofree char *text = NULL;
+    int value;
+
+    if (!visit_type_str(v, name, &text, errp)) {
+        return;
+    }
+    value = qapi_enum_parse(lookup, text, -1, NULL);
+    if (value < 0) {
+        g_autofree char *values = g_strjoinv("|", (char **)lookup->array);
+
+        error_setg(errp, "%s takes %s, not '%s'", name, values, text);
+        return;
+    }
+    *field = value;
+}
+
+#define NAMED_VALUES(_prop, _description, ...)                              \
+    static const char *const _prop##_values[] = { __VA_ARGS__, NULL };      \
+    static const QEnumLookup _prop##_lookup = {                             \
+        .array = _prop##_values,                                            \
+        .size = ARRAY_SIZE(_prop##_values) - 1,                             \
+    };                                                                      \
+    static const PropertyInfo _prop = {                                     \
+        .type = "str",                                                      \
+        .description = _description,                                        \
+        .enum_table = &_prop##_lookup,                                      \
+        .get = get_named,                                                   \
+        .set = set_named,                                                   \
+        .set_default_value = set_named_default,                             \
+    }
+
+NAMED_VALUES(prop_base_locked, "WRMSR that changes an enabled RMPOPT_BASE "
+             "while SNP_EN is set: gp (raises #GP), ignore, off (works)",
+             [RMPOPT_BASE_LOCKED_GP] = "gp",
+             [RMPOPT_BASE_LOCKED_IGNORE] = "ignore",
+             [RMPOPT_BASE_LOCKED_OFF] = "off");
+NAMED_VALUES(prop_disabled_table, "a core's table when RMPOPT_EN is cleared: "
+             "clear (becomes empty), keep (and no RMPUPDATE clears its bits)",
+             [RMPOPT_CLEAR] = "clear", [RMPOPT_KEEP] = "keep");
+NAMED_VALUES(prop_shutdown_en, "RMPOPT_EN of all cores when SNP_SHUTDOWN_EX "
+             "clears SNP_EN: clear, keep",
+             [RMPOPT_CLEAR] = "clear", [RMPOPT_KEEP] = "keep");
+NAMED_VALUES(prop_outside, "RMPOPT of an address outside of the core's window: "
+             "cf0 (CF = 0), gp (raises #GP)",
+             [RMPOPT_OUTSIDE_CF0] = "cf0", [RMPOPT_OUTSIDE_GP] = "gp");
+
 static const Property amd_snp_properties[] = {
     DEFINE_PROP_ON_OFF_AUTO("segmented", AMDSNPHost, segmented,
                             ON_OFF_AUTO_AUTO),
@@ -969,6 +1086,16 @@ static const Property amd_snp_properties[] = {
                      true),
     DEFINE_PROP_BOOL("rmpopt-gp-function", AMDSNPHost, rmpopt_gp_function,
                      true),
+    DEFINE_PROP_SIGNED("rmpopt-base-locked", AMDSNPHost, rmpopt_base_locked,
+                       RMPOPT_BASE_LOCKED_GP, prop_base_locked,
+                       RmpoptBaseLocked),
+    DEFINE_PROP_SIGNED("rmpopt-disabled-table", AMDSNPHost,
+                       rmpopt_disabled_table, RMPOPT_CLEAR,
+                       prop_disabled_table, RmpoptClear),
+    DEFINE_PROP_SIGNED("shutdown-rmpopt-en", AMDSNPHost, shutdown_rmpopt_en,
+                       RMPOPT_CLEAR, prop_shutdown_en, RmpoptClear),
+    DEFINE_PROP_SIGNED("rmpopt-outside", AMDSNPHost, rmpopt_outside,
+                       RMPOPT_OUTSIDE_CF0, prop_outside, RmpoptOutside),
 };
 
 static bool get_audit(Object *obj, Error **errp)
@@ -1019,8 +1146,6 @@ static void amd_snp_class_init(ObjectClass *oc, void *data)
           offsetof(AMDSNPHost, violations[SNP_VIOLATION_TABLE]) },
         { "violations-tlb",
           offsetof(AMDSNPHost, violations[SNP_VIOLATION_TLB]) },
-        { "violations-rule",
-          offsetof(AMDSNPHost, violations[SNP_VIOLATION_RULE]) },
         { "dma-checked", offsetof(AMDSNPHost, dma_checked) },
         { "dma-blocked", offsetof(AMDSNPHost, dma_blocked) },
         { "journal-lost", offsetof(AMDSNPHost, journal_lost) },
@@ -1057,6 +1182,9 @@ static void amd_snp_class_init(ObjectClass *oc, void *data)
         "compare all tables with the RMP: number of differences");
     object_class_property_add(oc, "violations", "uint64", get_violations,
                               NULL, NULL, NULL);
+    object_class_property_add(oc, "violations-rule", "uint64", get_violations,
+                              NULL, NULL,
+                              (void *)(uintptr_t)SNP_VIOLATION_RULE);
     for (i = 0; i < ARRAY_SIZE(counters); i++) {
         object_class_property_add(oc, counters[i].name, "uint64", get_counter,
                                   NULL, NULL, (void *)counters[i].offset);

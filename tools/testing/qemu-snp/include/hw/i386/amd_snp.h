@@ -51,6 +51,7 @@ OBJECT_DECLARE_SIMPLE_TYPE(AMDSNPHost, AMD_SNP_HOST)
 
 #define RMPOPT_REGION_SIZE      GiB
 #define RMPOPT_REGIONS          2048
+/* RMPOPT_EN of RMPOPT_BASE */
 #define RMPOPT_BASE_ENABLE      (1ULL << 0)
 
 /**
@@ -59,7 +60,8 @@ OBJECT_DECLARE_SIMPLE_TYPE(AMDSNPHost, AMD_SNP_HOST)
  * @next: in snp_cores
  * @seq: readers of @base and @table without the RMP lock retry through it
  * @base: RMPOPT_BASE as the MSR reads
- * @table: bit N stands for the region N GB above the base
+ * @table: bit N stands for the region N GB above the base. Means nothing while
+ *         RMPOPT_EN is clear.
  *
  * Written under AMDSNPHost.lock. Bits of @table are cleared with atomics, so
  * that a reader needs no lock.
@@ -88,6 +90,9 @@ typedef struct SnpCpuStats {
     uint64_t rmpopt_failed;
     uint64_t rmpopt_failed_at;
     uint64_t rmpopt_status;
+    uint64_t rmpopt_outside;
+    uint64_t rmpopt_base_refused;
+    uint64_t violations_rule;
     uint64_t rmpupdate;
     uint64_t psmash;
     uint64_t checked;
@@ -142,10 +147,33 @@ typedef enum SnpViolation {
     SNP_VIOLATION_TABLE,
     /* A TLB still allowed writes to a page after its RMPUPDATE */
     SNP_VIOLATION_TLB,
-    /* RMPOPT raised #UD or #GP */
+    /* This and the next two are counted together. RMPOPT raised #UD or #GP */
     SNP_VIOLATION_RULE,
+    /* RMPOPT of an address outside of the core's window */
+    SNP_VIOLATION_OUTSIDE,
+    /* A write that would have changed an enabled RMPOPT_BASE */
+    SNP_VIOLATION_BASE,
     SNP_VIOLATION__MAX,
 } SnpViolation;
+
+/* What becomes of a WRMSR that changes an enabled RMPOPT_BASE with SNP_EN set */
+typedef enum RmpoptBaseLocked {
+    RMPOPT_BASE_LOCKED_GP,
+    RMPOPT_BASE_LOCKED_IGNORE,
+    RMPOPT_BASE_LOCKED_OFF,
+} RmpoptBaseLocked;
+
+/* What becomes of a table when RMPOPT_EN is cleared, or of RMPOPT_EN itself */
+typedef enum RmpoptClear {
+    RMPOPT_CLEAR,
+    RMPOPT_KEEP,
+} RmpoptClear;
+
+/* RMPOPT of an address outside of the window of 2048 regions */
+typedef enum RmpoptOutside {
+    RMPOPT_OUTSIDE_CF0,
+    RMPOPT_OUTSIDE_GP,
+} RmpoptOutside;
 
 struct AMDSNPHost {
     DeviceState parent_obj;
@@ -162,6 +190,10 @@ struct AMDSNPHost {
     bool rmpopt_ud_base_off;
     bool rmpopt_gp_unaligned;
     bool rmpopt_gp_function;
+    RmpoptBaseLocked rmpopt_base_locked;
+    RmpoptClear rmpopt_disabled_table;
+    RmpoptClear shutdown_rmpopt_en;
+    RmpoptOutside rmpopt_outside;
     bool audit;
 
     /* Fixed once realized */
@@ -289,6 +321,17 @@ void amd_snp_clear_region(AMDSNPHost *s, hwaddr pa);
 
 /* The same for all regions. RMPOPT_BASE stays as it is. The lock is held. */
 void amd_snp_clear_tables(AMDSNPHost *s);
+
+/**
+ * amd_snp_set_base: Change the RMPOPT_BASE of a core, and its table with it
+ * @s: the RMP; its lock is held
+ * @core: the core
+ * @base: what the MSR reads from now on
+ */
+void amd_snp_set_base(AMDSNPHost *s, SnpCore *core, uint64_t base);
+
+/* SNP_EN is clear on all vCPUs now. The lock is held. */
+void amd_snp_disabled(AMDSNPHost *s);
 
 /* The core of the vCPU with that APIC id, made when it is the first of it */
 SnpCore *amd_snp_get_core(uint32_t id);

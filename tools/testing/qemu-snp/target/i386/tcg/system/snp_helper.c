@@ -137,34 +137,88 @@ static bool snp_write_syscfg(CPUX86State *env, uint64_t val)
     return true;
 }
 
-/* The siblings' TLB entries stay: what has been checked holds until assigned */
+static void violation(CPUX86State *env, SnpViolation kind, uint64_t pa)
+{
+    amd_snp_violation(kind, env_cpu(env)->cpu_index, env->eip, pa);
+    if (kind >= SNP_VIOLATION_RULE) {
+        snp_count(&env_archcpu(env)->snp->stats.violations_rule, 1);
+    }
+}
+
+/* A table that has been kept while it was disabled may be wrong */
+static void audit_table(CPUX86State *env, SnpCore *core)
+{
+    unsigned i;
+
+    for (i = 0; i < RMPOPT_REGIONS; i++) {
+        hwaddr pa = 0;
+        bool hole = false;
+
+        qemu_spin_lock(&amd_snp->lock);
+        if ((core->base & RMPOPT_BASE_ENABLE) && test_bit(i, core->table)) {
+            pa = QEMU_ALIGN_DOWN(core->base, RMPOPT_REGION_SIZE) +
+                 i * RMPOPT_REGION_SIZE;
+            hole = amd_snp_is_rmp(amd_snp, pa, RMPOPT_REGION_SIZE) ||
+                   amd_snp_region_assigned(amd_snp, pa / RMPOPT_REGION_SIZE);
+        }
+        qemu_spin_unlock(&amd_snp->lock);
+        if (hole) {
+            violation(env, SNP_VIOLATION_TABLE, pa);
+        }
+    }
+}
+
+/* Software must not change a base that is in use */
+static bool rmpopt_base_refused(CPUX86State *env, uint64_t old, uint64_t val)
+{
+    return (old & RMPOPT_BASE_ENABLE) && snp_enabled(env) && val != old &&
+           amd_snp->rmpopt_base_locked != RMPOPT_BASE_LOCKED_OFF;
+}
+
 static bool snp_write_rmpopt_base(CPUX86State *env, uint64_t val)
 {
-    SnpCore *core = env_archcpu(env)->snp->core;
-    int i;
+    X86CPU *cpu = env_archcpu(env);
+    SnpCore *core = cpu->snp->core;
+    const char *what = "base";
+    bool refused, ignored;
+    uint64_t old;
 
     if (!has_rmpopt(env) || (val & ~RMPOPT_BASE_MASK)) {
         return false;
     }
-    if ((val & RMPOPT_BASE_ENABLE) &&
-        !(snp_enabled(env) && (env->msr_rmp_cfg & RMP_CFG_SEGMENTED))) {
-        return false;
-    }
     if (!amd_snp) {
+        if (val & RMPOPT_BASE_ENABLE) {
+            return false;
+        }
         /* Not enabled, so nothing looks at it */
         core->base = val;
         return true;
     }
+    ignored = amd_snp->rmpopt_base_locked == RMPOPT_BASE_LOCKED_IGNORE;
+
     qemu_spin_lock(&amd_snp->lock);
-    seqlock_write_begin(&core->seq);
-    qatomic_set(&core->base, val);
-    for (i = 0; i < BITS_TO_LONGS(RMPOPT_REGIONS); i++) {
-        qatomic_set(&core->table[i], 0);
+    old = core->base;
+    if ((val & RMPOPT_BASE_ENABLE) &&
+        !(snp_enabled(env) && (env->msr_rmp_cfg & RMP_CFG_SEGMENTED))) {
+        qemu_spin_unlock(&amd_snp->lock);
+        return false;
     }
-    seqlock_write_end(&core->seq);
+    refused = rmpopt_base_refused(env, old, val);
+    if (refused) {
+        what = ignored ? "base-ignored" : "base-gp";
+    } else {
+        amd_snp_set_base(amd_snp, core, val);
+    }
+    amd_snp_journal(what, CPU(cpu)->cpu_index, core->id, old, val, 0);
     qemu_spin_unlock(&amd_snp->lock);
-    amd_snp_journal("base", env_cpu(env)->cpu_index, core->id, 0, val, 0);
-    return true;
+
+    if (refused) {
+        snp_count(&cpu->snp->stats.rmpopt_base_refused, 1);
+        violation(env, SNP_VIOLATION_BASE, val);
+    } else if (!(old & RMPOPT_BASE_ENABLE) && qatomic_read(&amd_snp->audit)) {
+        audit_table(env, core);
+    }
+    return !refused || ignored;
 }
 
 bool helper_snp_wrmsr(CPUX86State *env, uint32_t msr, uint64_t val)
@@ -556,12 +610,6 @@ void helper_rmpread(CPUX86State *env)
     set_result(env, RMP_SUCCESS);
 }
 
-static void rule_violation(CPUX86State *env, uint64_t pa)
-{
-    amd_snp_violation(SNP_VIOLATION_RULE, env_cpu(env)->cpu_index,
-                      env->eip, pa);
-}
-
 /* Whether nothing in the region is assigned. The lock is held. */
 static bool rmpopt_scan(AMDSNPHost *s, SnpCpuStats *stats, hwaddr pa)
 {
@@ -630,8 +678,7 @@ static bool rmpopt_verify(CPUX86State *env, SnpCore *core, hwaddr pa)
     }
     qemu_spin_unlock(&s->lock);
     if (hole) {
-        amd_snp_violation(SNP_VIOLATION_TABLE, env_cpu(env)->cpu_index,
-                          env->eip, pa);
+        violation(env, SNP_VIOLATION_TABLE, pa);
     }
     return clean;
 }
@@ -667,24 +714,37 @@ void helper_rmpopt(CPUX86State *env)
     AMDSNPHost *s = amd_snp;
     bool optimized = false;
     uint64_t uncached = cpu->snp->stats.rmpopt_uncached;
-    bool ready;
+    bool ready, enabled, outside;
+    uint64_t base;
 
     check_host(env, !s, GETPC());
+    base = qatomic_read(&core->base);
     ready = snp_enabled(env);
-    if (ready ? !(qatomic_read(&core->base) & RMPOPT_BASE_ENABLE) &&
-                s->rmpopt_ud_base_off : s->rmpopt_ud_snp_off) {
-        rule_violation(env, pa);
+    enabled = base & RMPOPT_BASE_ENABLE;
+    if (ready ? !enabled && s->rmpopt_ud_base_off : s->rmpopt_ud_snp_off) {
+        violation(env, SNP_VIOLATION_RULE, pa);
         raise_exception_ra(env, EXCP06_ILLOP, GETPC());
     }
     if ((pa % RMPOPT_REGION_SIZE && s->rmpopt_gp_unaligned) ||
         (function > RMPOPT_STATUS && s->rmpopt_gp_function)) {
-        rule_violation(env, pa);
+        violation(env, SNP_VIOLATION_RULE, pa);
         raise_exception_err_ra(env, EXCP0D_GPF, 0, GETPC());
+    }
+    outside = ready && enabled && snp_table_index(base, pa) >= RMPOPT_REGIONS;
+    if (outside) {
+        snp_count(&cpu->snp->stats.rmpopt_outside, 1);
+        violation(env, SNP_VIOLATION_OUTSIDE, pa);
+        if (s->rmpopt_outside == RMPOPT_OUTSIDE_GP) {
+            raise_exception_err_ra(env, EXCP0D_GPF, 0, GETPC());
+        }
     }
 
     pa = QEMU_ALIGN_DOWN(pa, RMPOPT_REGION_SIZE);
     if (ready && function == RMPOPT_VERIFY) {
-        wait_while_held(env, pa, GETPC());
+        /* Which executes the instruction anew. Outside there is no region. */
+        if (!outside) {
+            wait_while_held(env, pa, GETPC());
+        }
         optimized = rmpopt_verify(env, core, pa);
     } else if (ready && function == RMPOPT_STATUS) {
         optimized = snp_optimized(core, pa);
