@@ -214,18 +214,25 @@ static const char *find_flag(const char *name)
 	return found;
 }
 
-bool flag_off(const char *name)
+bool flag_is(const char *name, const char *value)
 {
 	const char *p = find_flag(name);
 
-	return p && p[0] == 'o' && p[1] == 'f' && p[2] == 'f';
+	while (p && *value && *p == *value) {
+		p++;
+		value++;
+	}
+	return p && !*value && (!*p || *p == ' ');
+}
+
+bool flag_off(const char *name)
+{
+	return flag_is(name, "off");
 }
 
 bool flag_on(const char *name)
 {
-	const char *p = find_flag(name);
-
-	return p && p[0] == 'o' && p[1] == 'n';
+	return flag_is(name, "on");
 }
 
 u64 flag_value(const char *name, u64 otherwise)
@@ -243,7 +250,7 @@ u64 flag_value(const char *name, u64 otherwise)
 static void read_loader(void)
 {
 	const u32 *info = (const u32 *)(u64)mb_info;
-	static char line[256];
+	static char line[1024];
 	u64 p, end;
 
 	if (mb_magic != MB_LOADED)

@@ -78,6 +78,8 @@ struct counts {
 	u64 uncached, entries, cached, failed, status;
 	/* Where the last verification has failed. */
 	u64 failed_at;
+	/* Violations of rules: all, and two kinds of them. */
+	u64 rule, outside, base_refused;
 	u64 rmpupdate, psmash, faults;
 };
 
@@ -118,6 +120,7 @@ static inline struct cpu *this_cpu(void)
 
 /* boot.c */
 extern const char *cmdline;
+bool flag_is(const char *name, const char *value);
 bool flag_off(const char *name);
 bool flag_on(const char *name);
 u64 flag_value(const char *name, u64 otherwise);

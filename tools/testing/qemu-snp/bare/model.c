@@ -29,7 +29,7 @@ static struct area {
 static u32 nr_areas;
 static u8 verdicts[NR_REGIONS];
 static struct { u64 base; u64 bits[32]; } cores[MAX_CPUS];
-u64 rule_violations, dma_blocked;
+u64 rule_violations, write_violations, table_violations, dma_blocked;
 
 static struct area *area_of(u64 pa)
 {
@@ -68,13 +68,14 @@ static s64 bit_index(u32 core, u64 pa)
 	return (pa - base) >> 30;
 }
 
+/* A disabled table has no bits, or is deaf. */
 static void lose(u64 pa)
 {
 	verdicts[pa >> 30] = 0;
 	for (u32 i = 0; i < nr_cpus; i++) {
 		s64 n = bit_index(i, pa);
 
-		if (n >= 0)
+		if (cores[i].base & 1 && n >= 0)
 			cores[i].bits[n / 64] &= ~BIT(n % 64);
 	}
 }
@@ -173,15 +174,51 @@ void model_put(u64 pa, u64 raw)
 	set_entry(make_area(pa), pa >> 12 & 511, &new);
 }
 
+void model_clear_rmp(void)
+{
+	for (u32 i = 0; i < nr_areas; i++) {
+		areas[i].assigned = areas[i].fixed = areas[i].skew = 0;
+		memset(areas[i].e, 0, sizeof(areas[i].e));
+	}
+}
+
 void model_snp_init(bool clear)
 {
 	memset(verdicts, 0, sizeof(verdicts));
 	for (u32 i = 0; i < MAX_CPUS; i++)
 		memset(cores[i].bits, 0, sizeof(cores[i].bits));
-	for (u32 i = 0; clear && i < nr_areas; i++) {
-		areas[i].assigned = areas[i].fixed = areas[i].skew = 0;
-		memset(areas[i].e, 0, sizeof(areas[i].e));
+	if (clear)
+		model_clear_rmp();
+}
+
+static bool tables_are_kept(void)
+{
+	return flag_is("rmpopt-disabled-table", "keep");
+}
+
+static void change_base(u32 core, u64 value)
+{
+	bool stays_enabled = cores[core].base & value & 1;
+
+	cores[core].base = value;
+	if (stays_enabled || !tables_are_kept())
+		memset(cores[core].bits, 0, sizeof(cores[core].bits));
+}
+
+void model_x86_shutdown(void)
+{
+	bool any = false;
+
+	if (flag_is("shutdown-rmpopt-en", "keep"))
+		return;
+	for (u32 i = 0; i < nr_cpus; i++) {
+		if (!(cores[i].base & 1))
+			continue;
+		change_base(i, cores[i].base & ~1ULL);
+		any = true;
 	}
+	if (any && flag_on("journal"))
+		print("# expect journal base-off -1 -1 0 0\n");
 }
 
 u32 check_raw(u64 pa)
@@ -309,6 +346,12 @@ static bool optimize(u32 core, u64 pa, u64 fn, struct counts *c)
 	return true;
 }
 
+static void count_rule(struct cpu *cpu)
+{
+	rule_violations++;
+	cpu->counts.rule++;
+}
+
 /* Which rule of RMPOPT is broken. A rule that is relaxed makes it answer CF = 0. */
 static u32 rmpopt_rules(struct cpu *cpu, u64 pa, u64 fn)
 {
@@ -325,8 +368,16 @@ static u32 rmpopt_rules(struct cpu *cpu, u64 pa, u64 fn)
 	if (vector == NO_TRAP && ((pa & (SZ_1G - 1) && !flag_off("rmpopt-gp-unaligned")) ||
 				  (fn > 1 && !flag_off("rmpopt-gp-function"))))
 		vector = VEC_GP;
-	if (vector != NO_TRAP)
-		rule_violations++;
+	if (vector != NO_TRAP) {
+		count_rule(cpu);
+		return vector;
+	}
+	if (snp_enabled() && cores[cpu->core].base & 1 && bit_index(cpu->core, pa) < 0) {
+		count_rule(cpu);
+		cpu->counts.outside++;
+		if (flag_is("rmpopt-outside", "gp"))
+			vector = VEC_GP;
+	}
 	return vector;
 }
 
@@ -363,17 +414,80 @@ bool model_optimized(u32 cpu, u64 pa)
 	u32 core = cpu_ptr(cpu)->core;
 	s64 n = bit_index(core, pa);
 
-	return n >= 0 && cores[core].bits[n / 64] & BIT(n % 64);
+	return cores[core].base & 1 && n >= 0 && cores[core].bits[n / 64] & BIT(n % 64);
+}
+
+u32 rmpopt_base_vector(void)
+{
+	return rmpopt_base_moves() || flag_is("rmpopt-base-locked", "ignore") ? NO_TRAP : VEC_GP;
+}
+
+bool rmpopt_base_moves(void)
+{
+	return flag_off("rmpopt-base-locked");
+}
+
+u64 model_rmpopt_base(void)
+{
+	return cores[this_cpu()->core].base;
+}
+
+/* Bits of the core's table that are wrong. The emulator looks when it enables a table. */
+static u32 wrong_bits(u32 core)
+{
+	u64 base = ALIGN_DOWN(cores[core].base, SZ_1G);
+	u32 wrong = 0;
+
+	for (u32 n = 0; n < 2048; n++) {
+		u64 pa = base + n * SZ_1G;
+		bool assigned = is_rmp_memory(pa, SZ_1G);
+
+		if (!(cores[core].bits[n / 64] & BIT(n % 64)))
+			continue;
+		for (u32 i = 0; i < nr_areas; i++)
+			assigned |= areas[i].assigned && ALIGN_DOWN(areas[i].pa, SZ_1G) == pa;
+		wrong += assigned;
+	}
+	return wrong;
+}
+
+/* The vector that a write must get, once the model has taken it. */
+static u32 base_rules(struct cpu *cpu, u64 value)
+{
+	u64 old = cores[cpu->core].base;
+	bool snp = snp_enabled(), refused;
+	const char *what = "base";
+
+	if (!has.rmpopt || value & ~RMPOPT_BASE_VALID || (value & 1 && !(snp && has.segments)))
+		return VEC_GP;
+	refused = old & 1 && snp && value != old && !rmpopt_base_moves();
+	if (refused) {
+		what = rmpopt_base_vector() == VEC_GP ? "base-gp" : "base-ignored";
+		count_rule(cpu);
+		cpu->counts.base_refused++;
+	} else {
+		change_base(cpu->core, value);
+		if (value & ~old & 1 && flag_on("audit"))
+			table_violations += wrong_bits(cpu->core);
+	}
+	if (flag_on("journal"))
+		print("# expect journal %s %u %u %llu %llu\n", what, machine_index(cpu->index),
+		      machine_core(cpu->core), old, value);
+	return refused ? rmpopt_base_vector() : NO_TRAP;
 }
 
 u32 set_rmpopt_base(u64 value)
 {
-	u32 core = this_cpu()->core;
-	u32 vector = try_wrmsr(MSR_RMPOPT_BASE, value);
+	struct cpu *cpu = this_cpu();
+	u32 want = base_rules(cpu, value), vector = try_wrmsr(MSR_RMPOPT_BASE, value);
+	u64 now = 0;
 
-	if (vector == NO_TRAP) {
-		cores[core].base = value;
-		memset(cores[core].bits, 0, sizeof(cores[core].bits));
+	if (has.rmpopt)
+		now = rdmsr(MSR_RMPOPT_BASE);
+	if (vector != want || now != cores[cpu->core].base) {
+		note("RMPOPT_BASE %llx on vCPU %u: vector %u, then %llx, expected %u, %llx", value,
+		     cpu->index, vector, now, want, cores[cpu->core].base);
+		bad_model++;
 	}
 	return vector;
 }
@@ -491,6 +605,21 @@ static void print_regions(void)
 	print("\n");
 }
 
+/* What the rules of RMPOPT have to do with. */
+void print_rmpopt_expectations(void)
+{
+	for (u32 i = 0; i < nr_cpus; i++) {
+		const struct counts *c = &cpu_ptr(i)->counts;
+		u32 n = machine_index(i);
+
+		print("# expect vcpu %u violations-rule %llu\n", n, c->rule);
+		print("# expect vcpu %u rmpopt-outside %llu\n", n, c->outside);
+		print("# expect vcpu %u rmpopt-base-refused %llu\n", n, c->base_refused);
+		if (cpu_ptr(i)->core == i)
+			print_core(i);
+	}
+}
+
 void print_expectations(void)
 {
 	for (u32 i = 0; i < nr_cpus; i++) {
@@ -508,9 +637,8 @@ void print_expectations(void)
 		print("# expect vcpu %u psmash %llu\n", n, c->psmash);
 		print("# expect vcpu %u faults %llu\n", n, c->faults);
 		print("# expect-min vcpu %u checked %llu\n", n, c->faults);
-		if (cpu_ptr(i)->core == i)
-			print_core(i);
 	}
+	print_rmpopt_expectations();
 	print_regions();
 	print("# expect violations-rule %llu\n", rule_violations);
 }

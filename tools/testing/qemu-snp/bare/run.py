@@ -34,6 +34,10 @@ class Run:
 		self.seen = 0
 		self.plan = None
 		self.expected = []
+		# What was written to RMPOPT_BASE, as the journal must have it.
+		self.bases = []
+		# The next comparison is the last of the journal, until a reset.
+		self.journal_ends = False
 		self.start = time.monotonic()
 		# The referee's counters at the last reset, which they survive.
 		self.before = {}
@@ -95,6 +99,24 @@ class Run:
 		if not self.expected:
 			self.judge(False, 'referee: nothing to compare')
 		self.expected = []
+		if qmp.command('qom-get', path=SNP, property='journal'):
+			self.compare_journal(qmp)
+
+	def compare_journal(self, qmp):
+		"""All writes to RMPOPT_BASE since the last time, in order."""
+		got = [tuple(e[k] for k in ('what', 'cpu', 'core', 'address', 'value'))
+		       for e in qmp.command('qom-get', path=SNP, property='journal-entries')
+		       if e['what'].startswith('base')]
+		text = f'referee: journal: {len(self.bases)} entries of RMPOPT_BASE'
+		differ = [f'{w} expected, got {g}' for w, g in zip(self.bases, got) if w != g]
+		if len(got) != len(self.bases):
+			differ.append(f'number of entries {len(got)}')
+		self.judge(not differ, '; '.join([text] + differ[:1]))
+		self.judge(not qmp.command('qom-get', path=SNP, property='journal-lost'),
+			   'referee: the journal is complete')
+		self.bases = []
+		if self.journal_ends:
+			qmp.command('qom-set', path=SNP, property='journal', value=False)
 
 	def reset(self, qmp):
 		self.plan = None
@@ -103,8 +125,12 @@ class Run:
 			for name, value in cpu.items():
 				if name not in ('index', 'core', 'rmpopt-failed-at'):
 					self.before[cpu['index'], name] = value
-		for name in ('violations', 'violations-rule', 'dma-checked', 'dma-blocked'):
+		for name in ('violations', 'violations-rule', 'violations-write', 'violations-table',
+			     'violations-tlb', 'dma-checked', 'dma-blocked'):
 			self.before[None, name] = qmp.command('qom-get', path=SNP, property=name)
+		if self.journal_ends:
+			qmp.command('qom-set', path=SNP, property='journal', value=True)
+			self.journal_ends = False
 		self.write('# reset')
 		qmp.command('system_reset')
 
@@ -139,6 +165,13 @@ class Run:
 		if match:
 			regions = [r for r in match[1].split(',') if r]
 			self.expected.append(('regions', None, None, regions))
+			return
+		match = re.match(r'# expect journal (\S+) (-?\d+) (-?\d+) (\d+) (\d+)$', line)
+		if match:
+			self.bases.append((match[1], *map(int, match.groups()[1:])))
+			return
+		if line == '# journal off':
+			self.journal_ends = True
 			return
 		match = re.match(r'# expect psp (.*)$', line)
 		if match:
@@ -228,7 +261,7 @@ def main():
 		if os.path.exists(noise):
 			with open(noise, encoding='utf-8', errors='replace') as f:
 				run.from_qemu('QEMU log', f.read())
-	if run.expected:
+	if run.expected or run.bases:
 		run.judge(False, 'referee: expectations without a comparison')
 	print(run.passed, run.failed)
 

@@ -14,6 +14,8 @@
 #define MSR_RMP_CFG 0xc0010136
 #define MSR_RMPOPT_BASE 0xc0010139
 
+#define RMPOPT_BASE_VALID 0xfffffc0000001ULL
+
 #define SYSCFG_MFDM BIT(19)
 #define SYSCFG_MEM_ENC BIT(23)
 #define SYSCFG_SNP_EN BIT(24)
@@ -77,7 +79,12 @@ u32 psmash(u64 pa);
 bool rmpopt(u64 pa, u64 fn);
 /* As rmpopt(), and tells the trap. */
 u32 rmpopt_trap(u64 pa, u64 fn, bool *cf);
+/* WRMSR of RMPOPT_BASE. Returns the vector. */
 u32 set_rmpopt_base(u64 value);
+/* What a WRMSR of an enabled RMPOPT_BASE gets: a vector; and whether it works. */
+u32 rmpopt_base_vector(void);
+bool rmpopt_base_moves(void);
+u64 model_rmpopt_base(void);
 /* Only the model's part, of what was done with snp_run() or in a race. */
 u32 model_update(u64 pa, const struct rmp_state *state, bool apply);
 u32 model_psmash(u64 pa, bool apply);
@@ -90,6 +97,9 @@ u32 check_raw(u64 pa);
 /* What the firmware does: one entry; tables and verdicts cleared, and all entries. */
 void model_put(u64 pa, u64 raw);
 void model_snp_init(bool clear);
+/* SNP_EN goes off on all vCPUs; the RMP is cleared. */
+void model_x86_shutdown(void);
+void model_clear_rmp(void);
 /* As check_raw() of all that the model knows, with the counts; then takes what is there. */
 u32 check_areas(void);
 bool model_optimized(u32 cpu, u64 pa);
@@ -100,7 +110,8 @@ u32 assign_2m(u64 pa);
 u32 free_2m(u64 pa);
 u32 free_all_4k(u64 pa);
 
-extern u64 rule_violations, dma_blocked;
+extern u64 rule_violations, write_violations, table_violations, dma_blocked;
+void print_rmpopt_expectations(void);
 void print_expectations(void);
 void sync_referee(void);
 

@@ -4,7 +4,6 @@
 
 #define RMP_ADDRESS 0xfffffffffe000ULL
 #define RMP_CFG_VALID 0x3f01ULL
-#define RMPOPT_BASE_VALID 0xfffffc0000001ULL
 #define SYSCFG_VALID 0x7fc0000ULL
 /* SYSCFG bits that can be set and cleared. */
 #define SYSCFG_PLAIN (SYSCFG_VALID & ~(SYSCFG_MEM_ENC | SYSCFG_SNP_EN | SYSCFG_VMPL_EN))
@@ -24,12 +23,17 @@ static void remote_read(void *p)
 	arg->vector = try_rdmsr(arg->msr, &arg->value);
 }
 
+/* With the model, if it knows the MSR. */
+static u32 write_msr(u32 msr, u64 value)
+{
+	return msr == MSR_RMPOPT_BASE ? set_rmpopt_base(value) : try_wrmsr(msr, value);
+}
+
 static void remote_write(void *p)
 {
 	struct msr_arg *arg = p;
 
-	arg->vector = arg->msr == MSR_RMPOPT_BASE ? set_rmpopt_base(arg->value) :
-			try_wrmsr(arg->msr, arg->value);
+	arg->vector = write_msr(arg->msr, arg->value);
 }
 
 static u64 read_on(u32 cpu, u32 msr)
@@ -65,23 +69,30 @@ static u32 store_on(u32 cpu, void *p)
 	return arg.vector;
 }
 
-/* Bits whose write raises #GP, with the other bits as they are. Leaves the value. */
-static u64 refused_bits(u32 msr)
+/* Bits of those whose write raises #GP, with the other bits as they are. Leaves the value. */
+static u64 refused_of(u32 msr, u64 bits)
 {
 	u64 old = rdmsr(msr), refused = 0;
 
 	for (u32 i = 0; i < 64; i++) {
-		if (try_wrmsr(msr, old ^ BIT(i)) != NO_TRAP)
+		if (!(bits & BIT(i)))
+			continue;
+		if (write_msr(msr, old ^ BIT(i)) != NO_TRAP)
 			refused |= BIT(i);
 		else
-			try_wrmsr(msr, old);
+			write_msr(msr, old);
 	}
 	return refused;
 }
 
+static u64 refused_bits(u32 msr)
+{
+	return refused_of(msr, ~0ULL);
+}
+
 static void gp(u32 msr, u64 value, const char *text)
 {
-	u32 vector = try_wrmsr(msr, value);
+	u32 vector = write_msr(msr, value);
 	u64 error = this_cpu()->trap.error;
 
 	if (!ok(vector == VEC_GP && !error, "%s", text))
@@ -111,9 +122,9 @@ static void plain_bits(u32 msr, u64 mask, const char *name)
 	for (u32 i = 0; i < 64; i++) {
 		if (!(mask & BIT(i)))
 			continue;
-		try_wrmsr(msr, old ^ BIT(i));
+		write_msr(msr, old ^ BIT(i));
 		bad += rdmsr(msr) != (old ^ BIT(i));
-		try_wrmsr(msr, old);
+		write_msr(msr, old);
 		bad += rdmsr(msr) != old;
 	}
 	is(bad, 0, "%s: bits %llx read back as written", name, mask);
@@ -185,7 +196,7 @@ void tests_msr_reset(void)
 	is(refused_bits(MSR_RMPOPT_BASE), ~RMPOPT_BASE_VALID | 1,
 	   "RMPOPT_BASE: reserved bits and, without SNP, the enable bit are #GP");
 	plain_bits(MSR_RMPOPT_BASE, RMPOPT_BASE_VALID & ~1ULL, "RMPOPT_BASE");
-	try_wrmsr(MSR_RMPOPT_BASE, 0);
+	set_rmpopt_base(0);
 }
 
 /* From SNP_EN nowhere, over this vCPU alone, to all of them. */
@@ -255,7 +266,8 @@ void tests_msr_enable(void)
 
 void tests_msr_enabled(void)
 {
-	u64 base = has.rmpopt ? R0 | 1 : 0;
+	/* Where it is locked it is not enabled here: it could not be disabled again. */
+	u64 enable = rmpopt_base_moves(), base = R0 | enable;
 	u32 sibling = a_sibling(), stranger = a_stranger();
 
 	section("msr locked");
@@ -276,21 +288,21 @@ void tests_msr_enabled(void)
 		gp(MSR_RMPOPT_BASE, 1, "enabling is #GP without a segmented RMP");
 		return;
 	}
-	is(refused_bits(MSR_RMPOPT_BASE), ~RMPOPT_BASE_VALID, "reserved bits are #GP");
-	plain_bits(MSR_RMPOPT_BASE, RMPOPT_BASE_VALID, "RMPOPT_BASE");
+	is(refused_of(MSR_RMPOPT_BASE, enable ? ~0ULL : ~1ULL), ~RMPOPT_BASE_VALID, "reserved bits are #GP");
+	plain_bits(MSR_RMPOPT_BASE, enable ? RMPOPT_BASE_VALID : RMPOPT_BASE_VALID & ~1ULL, "RMPOPT_BASE");
 	is(set_rmpopt_base(base), NO_TRAP, "set");
 	is(rdmsr(MSR_RMPOPT_BASE), base, "reads as written");
 	gp(MSR_RMPOPT_BASE, base | BIT(12), "#GP changes nothing, 1");
 	is(rdmsr(MSR_RMPOPT_BASE), base, "#GP changes nothing, 2");
 	if (sibling) {
 		is(read_on(sibling, MSR_RMPOPT_BASE), base, "the sibling reads it");
-		is(write_on(sibling, MSR_RMPOPT_BASE, R1 | 1), NO_TRAP, "the sibling writes it");
-		is(rdmsr(MSR_RMPOPT_BASE), R1 | 1, "what the sibling wrote is read here");
+		is(write_on(sibling, MSR_RMPOPT_BASE, R1 | enable), NO_TRAP, "the sibling writes it");
+		is(rdmsr(MSR_RMPOPT_BASE), R1 | enable, "what the sibling wrote is read here");
 	}
 	if (stranger) {
 		is(read_on(stranger, MSR_RMPOPT_BASE), 0, "another core has its own");
-		is(write_on(stranger, MSR_RMPOPT_BASE, 1), NO_TRAP, "another core writes its own");
-		is(rdmsr(MSR_RMPOPT_BASE), sibling ? R1 | 1 : base, "which changes nothing here");
+		is(write_on(stranger, MSR_RMPOPT_BASE, SZ_1G | enable), NO_TRAP, "another core writes its own");
+		is(rdmsr(MSR_RMPOPT_BASE), sibling ? R1 | enable : base, "which changes nothing here");
 		write_on(stranger, MSR_RMPOPT_BASE, 0);
 	}
 	is(set_rmpopt_base(0), NO_TRAP, "cleared again");

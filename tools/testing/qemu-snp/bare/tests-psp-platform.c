@@ -700,6 +700,9 @@ static void own_pages(void)
 		is(*rmp_raw(rmp_base - SZ_4K) & E_ASSIGNED, 0, "nor is the one in front");
 }
 
+/* Not at 0, to see what of it is cleared. */
+#define WINDOW (SZ_1G | 1)
+
 struct base_arg {
 	u64 value;
 	u32 optimized[3];
@@ -739,6 +742,31 @@ static void rmpopt_bases(u64 value)
 
 	if (has.rmpopt && has.segments)
 		run_on_all(rmpopt_set, &a);
+}
+
+static void rmpopt_bases_are(u64 value, const char *text)
+{
+	u32 bad = 0;
+
+	for (u32 i = 0; has.rmpopt && has.segments && i < nr_cpus; i++)
+		bad += bits_on(i, MSR_RMPOPT_BASE, 0, 0) != value;
+	is(bad, 0, "%s", text);
+}
+
+/* A region in which nothing is assigned, on all vCPUs. */
+static void on_cpu_clean(void *p)
+{
+	struct base_arg *a = p;
+
+	a->optimized[0] += rmpopt(SZ_1G, a->value);
+}
+
+static u32 rmpopt_clean(u64 fn)
+{
+	struct base_arg a = { .value = fn };
+
+	run_on_all(on_cpu_clean, &a);
+	return a.optimized[0];
 }
 
 static void fixed_page(u64 pa, const char *text)
@@ -830,13 +858,11 @@ static void first_init(void)
 	is(s.flags >> 3 & 1, 1, "features can be asked for");
 
 	section("psp init");
-	rmpopt_bases(1);
+	rmpopt_bases(WINDOW);
 	rmpopt_all(0, 1, 1, 1, "RMPOPT of clean regions");
 	psp_up();
 	rmpopt_all(1, 0, 0, 0, "the tables of RMPOPT are cleared");
-	for (u32 i = 0; has.rmpopt && has.segments && i < nr_cpus; i++)
-		bad += bits_on(i, MSR_RMPOPT_BASE, 0, 0) != 1;
-	is(bad, 0, "their bases are not");
+	rmpopt_bases_are(WINDOW, "their bases are not");
 	for (u32 i = 0; i < 512; i++)
 		bad += rmp_raw(DIRTY + i * SZ_4K)[0] != 0 || rmp_raw(DIRTY + i * SZ_4K)[1] != 0;
 	is(bad, 0, "dirty entries are cleared");
@@ -918,7 +944,8 @@ static void down(u32 flags, bool no_buffer)
 	to_firmware(page);
 	update(guest, 0x1000, 1, 0, 0, 1);
 	is(stores(page) + stores(guest) + stores(ctx), 3 * nr_cpus, "assigned pages can not be written");
-	rmpopt_bases(1);
+	if (has.rmpopt && has.segments)
+		is(rmpopt_clean(0), nr_cpus, "a region is optimized");
 
 	model_put(ctx, E_FIRMWARE);
 	if (flags & SX_IOMMU)
@@ -926,9 +953,12 @@ static void down(u32 flags, bool no_buffer)
 	gives(no_buffer ? psp_call(SNP_SHUTDOWN, NULL, 0) : psp_snp_shutdown(flags), SUCCESS,
 	      "SNP_SHUTDOWN%s", no_buffer ? "" : "_EX");
 	snp_is_up = false;
-	for (u32 i = 0; has.rmpopt && has.segments && i < nr_cpus; i++)
-		bad += bits_on(i, MSR_RMPOPT_BASE, 0, 0) != 1;
-	is(bad, 0, "RMPOPT_BASE is left alone");
+	if (x86)
+		model_x86_shutdown();
+	if (x86 && !flag_is("shutdown-rmpopt-en", "keep"))
+		rmpopt_bases_are(WINDOW & ~1ULL, "RMPOPT_EN is cleared, and no more of RMPOPT_BASE");
+	else
+		rmpopt_bases_are(WINDOW, "RMPOPT_BASE is left alone");
 	both_states(0, 0);
 	wrong_states(NONE_UP);
 	if (x86) {
@@ -940,9 +970,11 @@ static void down(u32 flags, bool no_buffer)
 		/* As the kernel does. */
 		for (u64 pa = R0; pa < R0 + 3 * SZ_1G; pa += SZ_2M)
 			memset((void *)rmp_raw(pa), 0, 512 * 16);
-		model_snp_init(true);
+		model_clear_rmp();
 		return;
 	}
+	if (has.rmpopt && has.segments)
+		is(rmpopt_clean(1), nr_cpus, "the region is still optimized");
 	for (u32 i = 0; i < nr_cpus; i++)
 		bad += !(bits_on(i, MSR_SYSCFG, 0, 0) & SYSCFG_SNP_EN);
 	is(bad, 0, "SNP_EN stays on all vCPUs");
@@ -999,6 +1031,44 @@ static void shutdown_params(void)
 	gives(psp_call(SNP_DF_FLUSH, NULL, 0), SUCCESS, "SNP_DF_FLUSH");
 }
 
+static void on_cpu_base_off(void *unused __unused)
+{
+	if (this_cpu()->core != this_cpu()->index)
+		return;
+	is(set_rmpopt_base(WINDOW), VEC_GP, "RMPOPT_EN can not be set, vCPU %u", this_cpu()->index);
+	is(set_rmpopt_base(R0 | 1), VEC_GP, "nor with another base");
+	is(set_rmpopt_base(R0), NO_TRAP, "without RMPOPT_EN another base can be written");
+	is(set_rmpopt_base(0), NO_TRAP, "and 0");
+}
+
+/* After x86 shutdown, before and after SNP_INIT_EX. @touch: RMPOPT_BASE is written while SNP_EN is off. */
+static void bases_come_up(u32 last, bool touch)
+{
+	bool en = flag_is("shutdown-rmpopt-en", "keep"), table = flag_is("rmpopt-disabled-table", "keep");
+	bool rmpopt = has.rmpopt && has.segments;
+
+	section("psp RMPOPT_BASE after x86 shutdown");
+	if (rmpopt && touch) {
+		run_on_all(on_cpu_base_off, NULL);
+		en = false;
+	}
+	conditions(last);
+	section("psp RMPOPT_BASE after SNP_EN");
+	if (rmpopt && en) {
+		is(rmpopt_clean(1), nr_cpus, "a table that was enabled all the time is as before");
+	} else if (rmpopt) {
+		is(rmpopt_clean(1), 0, "a disabled table says nothing");
+		rmpopt_bases(WINDOW);
+		is(rmpopt_clean(1), table ? nr_cpus : 0, "and enabled what was kept");
+	}
+	psp_up();
+	rmpopt_bases_are(rmpopt ? WINDOW : 0, "SNP_INIT_EX leaves RMPOPT_BASE alone");
+	if (rmpopt) {
+		is(rmpopt_clean(1), 0, "and clears the tables");
+		is(rmpopt_clean(0), nr_cpus, "RMPOPT works without another write");
+	}
+}
+
 static void down_and_up(void)
 {
 	/* No flag: SNP comes up again without clearing. */
@@ -1023,8 +1093,7 @@ static void down_and_up(void)
 	psp_up();
 	for (u32 i = 0; !flag_off("x86-shutdown") && i < nr_cpus && i < 3; i++) {
 		down(SX_IOMMU | SX_X86, false);
-		conditions(i);
-		psp_up();
+		bases_come_up(i, i == 1);
 		after_init();
 	}
 	tests_psp_states();

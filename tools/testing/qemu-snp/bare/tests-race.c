@@ -283,7 +283,7 @@ void tests_race(void)
 	one_race("race 2M", RACE_2M, page, NR_PAGES, toggles);
 	one_race("race 2M, 2M mapping", RACE_2M, large, 512, toggles / 2);
 	one_race("race PSMASH", RACE_PSMASH, page, NR_PAGES, toggles / 5);
-	if (has.rmpopt && has.segments) {
+	if (has.rmpopt && has.segments && rmpopt_base_moves()) {
 		race.move = true;
 		one_race("race RMPOPT_BASE", RACE_4K, page, 1, toggles);
 	}

@@ -7,6 +7,7 @@
 static const u64 areas[NR_AREAS] = { R0, R0 + 200 * SZ_2M, R0 + 511 * SZ_2M, R1 + 300 * SZ_2M };
 static void *pages[NR_AREAS], *large[NR_AREAS];
 static u64 seed, seen[5];
+static u64 refused, moved;
 static u32 bad_reads, bad_writes, writes_done, writes_refused;
 static u32 cf_seen[2];
 static struct rmp_state buffer;
@@ -74,7 +75,7 @@ static void step_read(u64 pa)
 static void step_write(u32 area, u64 pa, bool big)
 {
 	u8 *p = big ? (u8 *)large[area] + (pa - areas[area]) : (u8 *)pages[area] + (pa >> 12 & 7) * SZ_4K;
-	bool block;
+	bool block, optimized;
 	u32 vector;
 
 	if (big) {
@@ -84,6 +85,14 @@ static void step_write(u32 area, u64 pa, bool big)
 		pa = areas[area] + (pa >> 12 & 7) * SZ_4K;
 		block = model_assigned(pa);
 	}
+	/* Only with a table that was kept can these be true together. */
+	optimized = model_optimized(this_cpu()->index, pa);
+	if (flag_is("rmpopt-disabled-table", "keep")) {
+		/* A base that is disabled is no reason to flush. */
+		invlpg(p);
+		write_violations += optimized && model_assigned(pa);
+	}
+	block = block && !optimized;
 	vector = try_store(p + rnd(500) * 8, seed, rnd(NR_STORES - 1));
 	if (vector != (block ? VEC_PF : NO_TRAP)) {
 		note("write to %llx%s: vector %u, expected %u", pa, big ? " (2M)" : "", vector,
@@ -98,7 +107,28 @@ static void step_write(u32 area, u64 pa, bool big)
 
 static void step_rmpopt(u64 pa)
 {
+	static const u64 far[] = { 2048 * SZ_1G, 2052 * SZ_1G, 4096 * SZ_1G, BIT(63) };
+
+	if (!rnd(20))
+		pa = far[rnd(ARRAY_SIZE(far))];
 	cf_seen[rmpopt(ALIGN_DOWN(pa, SZ_1G), !rnd(3))]++;
+}
+
+static void step_base(void)
+{
+	static const u64 values[] = { 0, SZ_1G, R1, 1, 1, 1, SZ_1G | 1, R1 | 1, BIT(12) };
+	u64 before = model_rmpopt_base(), value = values[rnd(ARRAY_SIZE(values))];
+
+	set_rmpopt_base(value);
+	moved += model_rmpopt_base() != before;
+	refused += before & 1 && value != before && value != BIT(12) && model_rmpopt_base() == before;
+}
+
+static void back_to_0(void *unused __unused)
+{
+	/* The second write clears the table. */
+	set_rmpopt_base(1);
+	set_rmpopt_base(1);
 }
 
 static void steps(void *arg)
@@ -117,8 +147,12 @@ static void steps(void *arg)
 			step_read(pa);
 		else if (what < 15)
 			step_write(area, pa, rnd(2));
-		else if (has.rmpopt && has.segments)
+		else if (!has.rmpopt || !has.segments)
+			continue;
+		else if (what < 19)
 			step_rmpopt(pa);
+		else
+			step_base();
 	}
 }
 
@@ -144,6 +178,11 @@ void tests_random(void)
 		bad += check_raw(areas[i]);
 		step_free(i);
 		bad += check_raw(areas[i]);
+	}
+	if (has.rmpopt && has.segments) {
+		ok(rmpopt_base_moves() ? moved && !refused : refused && !moved,
+		   "RMPOPT_BASE changed %llu times, and was refused to %llu times", moved, refused);
+		run_on_all(back_to_0, NULL);
 	}
 	is(bad_model - before, 0, "%u steps: results as the model says", total);
 	is(bad, 0, "RMP in memory as the model says");

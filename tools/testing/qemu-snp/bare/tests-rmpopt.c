@@ -123,8 +123,10 @@ static void rules(void)
 	is(cf, 0, "CF is not set");
 	is(rmpopt_trap(R0, BIT(32), &cf), function, "function 2^32");
 	is(rmpopt_trap(R0, BIT(63), &cf), function, "function 2^63");
-	set_rmpopt_base(0);
-	is(rmpopt_trap(R0, 0, &cf), base, "off again");
+	if (rmpopt_base_moves()) {
+		set_rmpopt_base(0);
+		is(rmpopt_trap(R0, 0, &cf), base, "off again");
+	}
 }
 
 static void tables(void)
@@ -196,10 +198,104 @@ static void tables(void)
 	is(on_all(R0, 0), nr_cpus, "function 0");
 }
 
-/* Bases and regions for which the answer is no. */
+/* WRMSR of a base that is enabled at 0, on this vCPU or its sibling. */
+static void locked(void)
+{
+	static const struct { u64 value; const char *what; } writes[] = {
+		{ 0, "disabling" }, { SZ_1G, "disabling and moving" }, { SZ_1G | 1, "moving" },
+		{ RMPOPT_BASE_VALID, "moving to the last address" },
+	};
+	u32 vector = rmpopt_base_vector(), sibling = a_sibling(), stranger = a_stranger();
+
+	section("rmpopt_base locked");
+	is(rmpopt(R0, 0), 1, "a region is optimized");
+	for (u32 i = 0; i < ARRAY_SIZE(writes); i++) {
+		is(set_rmpopt_base(writes[i].value), vector, "%s is refused", writes[i].what);
+		if (vector == VEC_GP)
+			is(this_cpu()->trap.error, 0, "the error code of #GP is 0");
+		is(rdmsr(MSR_RMPOPT_BASE), 1, "%s has no effect on the base", writes[i].what);
+		is(rmpopt(R0, 1), 1, "%s has no effect on the table", writes[i].what);
+	}
+	is(set_rmpopt_base(BIT(12)), VEC_GP, "reserved bits are #GP");
+	is(rdmsr(MSR_RMPOPT_BASE), 1, "and have no effect");
+	if (sibling) {
+		is(base_on(sibling, 0), vector, "the sibling can not disable it");
+		is(base_on(sibling, SZ_1G | 1), vector, "nor move it");
+		is(rmpopt_on(sibling, R0, 1), 1, "and sees the table as it was");
+		is(base_on(sibling, 1), NO_TRAP, "it can write the same value");
+		is(rmpopt(R0, 1), 0, "which clears the table");
+		is(rmpopt(R0, 0), 1, "function 0");
+	}
+	if (stranger) {
+		is(base_on(stranger, 0), vector, "nor can another core disable its own");
+		is(rmpopt_on(stranger, R1, 1), 1, "whose table is as it was");
+	}
+}
+
+/* A base that is enabled at 0 is cleared and set again, with changes in between. */
+static void disabled(void)
+{
+	bool keep = flag_is("rmpopt-disabled-table", "keep"), audit = flag_on("audit");
+	u64 page = FIRST + 3 * SZ_4K, other = FIRST + 5 * SZ_4K, before;
+	u32 cpu = nr_cpus - 1, sibling = a_sibling(), stranger = a_stranger();
+	u8 *p = map_4k(0, page, PTE_ALL);
+
+	section("rmpopt disabled table");
+	is(on_all(R0, 0), nr_cpus, "a region is optimized");
+	is(set_rmpopt_base(0), NO_TRAP, "disable");
+	is(set_rmpopt_base(0), NO_TRAP, "once more");
+	is(set_rmpopt_base(1), NO_TRAP, "enable");
+	is(rmpopt(R0, 1), keep, "the region is %soptimized", keep ? "" : "not ");
+	if (sibling)
+		is(rmpopt_on(sibling, R0, 1), keep, "the same for the sibling");
+	if (stranger)
+		is(rmpopt_on(stranger, R0, 1), 1, "another core has it");
+
+	is(rmpopt(R0, 0), 1, "function 0");
+	set_rmpopt_base(0);
+	is(assign_on(cpu, page), RMP_OK, "assign a page while disabled");
+	if (stranger)
+		is(rmpopt_on(stranger, R0, 1), 0, "another core has lost the region");
+	is(try_store(p, 1, STORE_8), VEC_PF, "a disabled table lets nothing through");
+	before = table_violations;
+	set_rmpopt_base(1);
+	is(table_violations - before, keep && audit, "the referee finds %s", keep && audit ? "it" : "nothing");
+	is(rmpopt(R0, 1), keep, "the region is %soptimized", keep ? "still " : "not ");
+	is(rmpopt(R0, 0), keep, "by function 0");
+	if (sibling)
+		is(rmpopt_on(sibling, R0, 1), keep, "the same for the sibling");
+	is(try_store(p, 2, STORE_8), keep ? NO_TRAP : VEC_PF, "a write to the page");
+	write_violations += keep;
+	if (stranger)
+		is(write_on(stranger, p, 3), VEC_PF, "on another core it faults");
+	is(assign_on(cpu, other), RMP_OK, "assign another page");
+	is(rmpopt(R0, 1), 0, "an enabled table hears of it");
+	is(try_store(p, 4, STORE_8), VEC_PF, "the write faults");
+	free_4k(other);
+	free_4k(page);
+
+	/* The bits of a table count from the base that is enabled, and count nothing before. */
+	is(rmpopt(R0, 0), 1, "function 0");
+	set_rmpopt_base(0);
+	set_rmpopt_base(SZ_1G);
+	set_rmpopt_base(SZ_1G | 1);
+	is(rmpopt(R0, 1), 0, "the first of two that were optimized");
+	is(rmpopt(R1, 1), keep, "the second, with the bit of the first");
+	is(rmpopt(R2, 1), keep, "the one behind, with the bit of the second");
+	set_rmpopt_base(R1 | 1);
+	is(rmpopt(R1, 1), 0, "moving while enabled clears the table");
+	set_rmpopt_base(1);
+	is(on_all(R0, 0), nr_cpus, "all as before");
+	is(on_all(R1, 0), nr_cpus, "in the other region");
+}
+
+/* Regions and bases for which the answer is no. */
 static void window(void)
 {
+	u32 outside = flag_is("rmpopt-outside", "gp") ? VEC_GP : NO_TRAP;
+	u64 before = this_cpu()->counts.outside;
 	u64 own = ALIGN_DOWN(rmp_base, SZ_1G), far = ALIGN_DOWN(ram_end() - 1, SZ_1G);
+	bool cf;
 
 	section("rmpopt window");
 	is(rmpopt(own, 0), 0, "region with the RMP");
@@ -212,11 +308,17 @@ static void window(void)
 	is(rmpopt(BIT(52), 0), 0, "region beyond 52 bits");
 	is(rmpopt(BIT(63), 0), 0, "region with bit 63");
 	is(rmpopt(BIT(63), 1), 0, "function 1 of it");
+	is(rmpopt_trap(WINDOW_SIZE, 0, &cf), outside, "the region behind traps or not");
+	is(rmpopt_trap(WINDOW_SIZE, 1, &cf), outside, "function 1 of it");
+	is(rmpopt_trap(WINDOW_SIZE - SZ_1G, 1, &cf), NO_TRAP, "the last region does not");
+	is(this_cpu()->counts.outside - before, 7, "all those outside of the window, and no other, are violations");
 
 	is(rmpopt(R0, 1), 1, "a region is optimized");
 	is(set_rmpopt_base(1), NO_TRAP, "writing RMPOPT_BASE, the same value");
 	is(rmpopt(R0, 1), 0, "clears the table");
 	is(rmpopt(R0, 0), 1, "and not the verdict");
+	if (!rmpopt_base_moves())
+		return;
 	is(set_rmpopt_base(R1 | 1), NO_TRAP, "move the base one region above");
 	is(rmpopt(R0, 1) + rmpopt(R1, 1), 0, "clears the table");
 	is(rmpopt(R0, 0), 0, "below the window");
@@ -302,6 +404,10 @@ void tests_rmpopt(void)
 	if (has.segments) {
 		tables();
 		window();
+		if (rmpopt_base_moves())
+			disabled();
+		else
+			locked();
 		writes();
 	}
 }

@@ -156,7 +156,7 @@ typedef enum SnpViolation {
     SNP_VIOLATION__MAX,
 } SnpViolation;
 
-/* What becomes of a WRMSR that changes an enabled RMPOPT_BASE with SNP_EN set */
+/* A WRMSR that changes an enabled RMPOPT_BASE with SNP_EN set */
 typedef enum RmpoptBaseLocked {
     RMPOPT_BASE_LOCKED_GP,
     RMPOPT_BASE_LOCKED_IGNORE,
