@@ -290,6 +290,12 @@ void tests_msr_enabled(void)
 	}
 	is(refused_of(MSR_RMPOPT_BASE, enable ? ~0ULL : ~1ULL), ~RMPOPT_BASE_VALID, "reserved bits are #GP");
 	plain_bits(MSR_RMPOPT_BASE, enable ? RMPOPT_BASE_VALID : RMPOPT_BASE_VALID & ~1ULL, "RMPOPT_BASE");
+	if (enable) {
+		/* Nothing has cleared it since the reset, if tables are kept. */
+		set_rmpopt_base(1);
+		is(rmpopt(R0, 1) + rmpopt(R1, 1), 0, "the table is empty after reset");
+		set_rmpopt_base(0);
+	}
 	is(set_rmpopt_base(base), NO_TRAP, "set");
 	is(rdmsr(MSR_RMPOPT_BASE), base, "reads as written");
 	gp(MSR_RMPOPT_BASE, base | BIT(12), "#GP changes nothing, 1");

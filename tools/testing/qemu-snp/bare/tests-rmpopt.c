@@ -257,6 +257,9 @@ static void disabled(void)
 	if (stranger)
 		is(rmpopt_on(stranger, R0, 1), 0, "another core has lost the region");
 	is(try_store(p, 1, STORE_8), VEC_PF, "a disabled table lets nothing through");
+	print_expectations();
+	print("# expect audit-now 0\n");
+	sync_referee();
 	before = table_violations;
 	set_rmpopt_base(1);
 	is(table_violations - before, keep && audit, "the referee finds %s", keep && audit ? "it" : "nothing");
@@ -264,6 +267,10 @@ static void disabled(void)
 	is(rmpopt(R0, 0), keep, "by function 0");
 	if (sibling)
 		is(rmpopt_on(sibling, R0, 1), keep, "the same for the sibling");
+	print_expectations();
+	print("# expect audit-now %u\n", keep);
+	sync_referee();
+	table_violations += keep;
 	is(try_store(p, 2, STORE_8), keep ? NO_TRAP : VEC_PF, "a write to the page");
 	write_violations += keep;
 	if (stranger)
