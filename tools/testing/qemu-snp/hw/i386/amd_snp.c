@@ -226,11 +226,15 @@ void amd_snp_disabled(AMDSNPHost *s)
 void amd_snp_journal(const char *what, int cpu, int core, uint64_t address,
                      uint64_t value, uint64_t result)
 {
-    AMDSNPHost *s = amd_snp;
-    SnpEvent event = {
+    amd_snp_journal_event((SnpEvent) {
         .what = what, .cpu = cpu, .core = core,
         .address = address, .value = value, .result = result,
-    };
+    });
+}
+
+void amd_snp_journal_event(SnpEvent event)
+{
+    AMDSNPHost *s = amd_snp;
 
     if (!s || !qatomic_read(&s->journal)) {
         return;
@@ -568,6 +572,8 @@ static void get_journal_entries(Object *obj, Visitor *v, const char *name,
             visit_u64(v, "address", event->address);
             visit_u64(v, "value", event->value);
             visit_u64(v, "result", event->result);
+            visit_u64(v, "entries", event->entries);
+            visit_type_bool(v, "irqs", &event->irqs, &error_abort);
             visit_end_struct(v, NULL);
         }
         visit_end_list(v, NULL);

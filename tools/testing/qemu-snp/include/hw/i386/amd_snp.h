@@ -115,6 +115,8 @@ typedef struct SnpCpu {
  * @cpu: index of the vCPU, or -1
  * @core: SnpCore.id, or -1
  * @address, @value, @result: depend on the kind, see the README
+ * @entries: how many RMP entries RMPOPT has read
+ * @irqs: whether RFLAGS.IF was set at RMPOPT
  */
 typedef struct SnpEvent {
     int64_t at;
@@ -124,6 +126,8 @@ typedef struct SnpEvent {
     uint64_t address;
     uint64_t value;
     uint64_t result;
+    uint64_t entries;
+    bool irqs;
 } SnpEvent;
 
 /*
@@ -346,7 +350,10 @@ SnpCore *amd_snp_get_core(uint32_t id);
 void amd_snp_violation(SnpViolation kind, int cpu_index, uint64_t pc,
                        hwaddr pa);
 
-/* Write an event, see SnpEvent, to the journal if there is one */
+/* Write an event to the journal if there is one. The time is filled in. */
+void amd_snp_journal_event(SnpEvent event);
+
+/* The same for an event of which only this matters */
 void amd_snp_journal(const char *what, int cpu, int core, uint64_t address,
                      uint64_t value, uint64_t result);
 

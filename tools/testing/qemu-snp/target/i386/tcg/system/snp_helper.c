@@ -713,7 +713,7 @@ void helper_rmpopt(CPUX86State *env)
     uint64_t function = env->regs[R_ECX];
     AMDSNPHost *s = amd_snp;
     bool optimized = false;
-    uint64_t uncached = cpu->snp->stats.rmpopt_uncached;
+    SnpCpuStats before = cpu->snp->stats;
     bool ready, enabled, outside;
     uint64_t base;
 
@@ -751,7 +751,14 @@ void helper_rmpopt(CPUX86State *env)
         snp_count(&cpu->snp->stats.rmpopt_status, 1);
     }
     trace_amd_snp_rmpopt(CPU(cpu)->cpu_index, pa, function, optimized);
-    amd_snp_journal("rmpopt", CPU(cpu)->cpu_index, core->id, pa, function,
-                    optimized + (cpu->snp->stats.rmpopt_uncached - uncached));
+    amd_snp_journal_event((SnpEvent) {
+        .what = "rmpopt", .cpu = CPU(cpu)->cpu_index, .core = core->id,
+        .address = pa, .value = function,
+        .result = optimized +
+                  (cpu->snp->stats.rmpopt_uncached - before.rmpopt_uncached),
+        .entries = cpu->snp->stats.rmpopt_entries_read -
+                   before.rmpopt_entries_read,
+        .irqs = env->eflags & IF_MASK,
+    });
     set_carry(env, optimized);
 }
