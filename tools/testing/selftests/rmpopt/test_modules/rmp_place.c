@@ -5,9 +5,10 @@
  * of a region to find that page. It stands in for guests of which only the regions
  * matter that they have pages in.
  *
- * The pages are private until the module is unloaded. With measure=1 some pages of
- * one region are converted to and fro first, and the kernel log tells how long that
- * takes.
+ * The pages are private until the module is unloaded. Writing 0 or 1 to the parameter
+ * private has them shared and private again meanwhile, without any allocation and
+ * without interrupting other CPUs. With measure=1 some pages of one region are
+ * converted to and fro first, and the kernel log tells how long that takes.
  *
  * Nothing keeps others from ending SNP meanwhile, so nobody should.
  */
@@ -16,6 +17,7 @@
 #include <linux/cc_platform.h>
 #include <linux/gfp.h>
 #include <linux/irqflags.h>
+#include <linux/kstrtox.h>
 #include <linux/ktime.h>
 #include <linux/list.h>
 #include <linux/log2.h>
@@ -51,7 +53,9 @@ MODULE_PARM_DESC(measure, "Tell how long conversions take");
 #define MEASURE_PAGES	64
 #define MEASURE_ROUNDS	16
 
-static LIST_HEAD(private_pages);
+static LIST_HEAD(placed_pages);
+/* Whether some of them may be private */
+static bool placed_private;
 static struct page *measured[MEASURE_PAGES];
 
 static int make_private(struct page *page)
@@ -114,7 +118,8 @@ static bool place_page(unsigned long start)
 		return false;
 	}
 
-	list_add_tail(&page->lru, &private_pages);
+	list_add_tail(&page->lru, &placed_pages);
+	placed_private = true;
 	pr_info("0x%llx\n", (u64)page_to_phys(page));
 	return true;
 }
@@ -123,12 +128,44 @@ static void return_pages(void)
 {
 	struct page *page, *next;
 
-	list_for_each_entry_safe(page, next, &private_pages, lru) {
+	list_for_each_entry_safe(page, next, &placed_pages, lru) {
 		list_del(&page->lru);
-		free_or_leak(page, !make_shared(page));
+		free_or_leak(page, !placed_private || !make_shared(page));
 		cond_resched();
 	}
 }
+
+/* Large pages of the direct map have been split when the pages were placed. */
+static int set_private(const char *val, const struct kernel_param *kp)
+{
+	struct page *page;
+	bool private;
+	int ret;
+
+	ret = kstrtobool(val, &private);
+	if (ret)
+		return ret;
+
+	if (private == placed_private)
+		return 0;
+
+	placed_private = true;
+	list_for_each_entry(page, &placed_pages, lru) {
+		ret = private ? make_private(page) : make_shared(page);
+		if (ret)
+			return ret;
+	}
+	placed_private = private;
+
+	return 0;
+}
+
+static const struct kernel_param_ops private_ops = {
+	.set = set_private,
+	.get = param_get_bool,
+};
+module_param_cb(private, &private_ops, &placed_private, 0644);
+MODULE_PARM_DESC(private, "Whether the pages are private, only to be set once the module is loaded");
 
 static u64 time_conversions(int (*convert)(struct page *page), int *ret)
 {
