@@ -7,6 +7,7 @@ T := tools/testing/rmpopt
 Q := tools/testing/qemu-snp
 
 # LINUX=PATH          base kernel instead of Debian's: git checkout, directory or tarball
+# OTHER=DIRECTORY     make bench: another kernel with RMPOPT to compare, git checkout or directory
 # QEMU=DIRECTORY      QEMU 10.0 instead of Debian's: git checkout or directory
 # QEMU_CONFIGURE=OPT  make qemu: more options for QEMU's configure
 # SIGNOFF='NAME <M>'  make series: add that Signed-off-by
@@ -19,9 +20,9 @@ Q := tools/testing/qemu-snp
 #                     make bench: a few cases, and whether they are within bounds
 # KCSAN=1             make host-test: also in a kernel that looks for data races
 # MAP=FILE.svg        make run: the maps as a picture, too
-export LINUX QEMU QEMU_CONFIGURE SIGNOFF KUNIT_FILTER MUTATIONS BARE LINUX_TEST HOST_TEST QUICK KCSAN MAP
+export LINUX OTHER QEMU QEMU_CONFIGURE SIGNOFF KUNIT_FILTER MUTATIONS BARE LINUX_TEST HOST_TEST QUICK KCSAN MAP
 
-.PHONY: help deps linux export series kernel kunit roundtrip test run shell check bench mutate qemu qemu-test host-test qemu-export clean
+.PHONY: help deps other linux export series kernel kunit roundtrip test run shell check bench mutate qemu qemu-test host-test qemu-export clean
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -62,8 +63,11 @@ shell: linux qemu ## The same machine with a shell
 check: linux ## Build every step of the series and let the kernel's checkers read it
 	@$T/check
 
-bench: linux qemu ## Count what RMPOPT costs and gains, without, with part of and with all of the series (QUICK=1)
+bench: other linux qemu ## Count what RMPOPT costs and gains, with and without the series (OTHER=..., QUICK=1)
 	@$T/bench
+
+other: deps
+	@$T/other
 
 mutate: linux ## Break the code on purpose and see the tests notice
 	@$T/mutate

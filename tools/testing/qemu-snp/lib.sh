@@ -81,6 +81,8 @@ build_guest_tools()
 build_test_modules()
 {
 	local out=$1/test_modules
+	# If they cannot be built, those of an earlier build must not be taken for them.
+	rm -rf "$1"/modules/lib/modules/*/updates
 	mkdir -p "$out"
 	step guest-modules "Building the modules of the selftests for ${1#"$top"/}" \
 		make -C "$1" "${kmake_vars[@]}" "M=$top/tools/testing/selftests/rmpopt/test_modules" \

@@ -554,11 +554,31 @@ show()
 	"$@" </dev/null 2>&1 | tee "$logs/$name.log"
 }
 
+# checkout NAME REPO COMMIT DIR: DIR becomes a tree of COMMIT that borrows the objects of
+# REPO. Files that do not change keep their time.
+checkout()
+{
+	local name=$1 repo=$2 commit=$3 dir=$4
+	[ "$(git -C "$dir" rev-parse HEAD 2>/dev/null)" != "$commit" ] || return 0
+	git -C "$dir" cat-file -e "$commit" 2>/dev/null || rm -rf "$dir"
+	[ -d "$dir" ] || step "$name-clone" "Cloning ${dir#"$top"/}" \
+		git clone -q --shared --no-checkout "$repo" "$dir"
+	step "$name-checkout" "Checking out ${dir#"$top"/}" git -C "$dir" checkout -q -f --detach "$commit"
+}
+
+# known_symbols SOURCE: the names that its Kconfig files define, one a line, with CONFIG_.
+known_symbols()
+{
+	grep -rhoE --include='Kconfig*' '^[[:space:]]*(menu)?config[[:space:]]+[A-Z0-9_]+' "$1" |
+		awk '{ print "CONFIG_" $2 }' | sort -u
+}
+
 # configure SOURCE OUT FRAGMENT...: allnoconfig with the fragments, of which later ones
-# win. Every wish of theirs is checked. An unchanged .config keeps its time.
+# win. Every wish of theirs is checked. An unchanged .config keeps its time. If foreign is
+# set, SOURCE is not ours and may not have a symbol.
 configure()
 {
-	local source=$1 out=$2 line name lost=() hash
+	local source=$1 out=$2 line name lost=() known=() hash
 	shift 2
 	mkdir -p "$out"
 	# The last word about a symbol counts.
@@ -582,6 +602,17 @@ configure()
 			grep -qxF "$line" "$out/.config" || lost+=("$line")
 		fi
 	done <"$out/wanted"
+	if [ "${foreign-}" ] && [ "${#lost[@]}" -gt 0 ]; then
+		known_symbols "$source" >"$out/symbols"
+		for line in "${lost[@]}"; do
+			if grep -qxF "${line%%=*}" "$out/symbols"; then
+				known+=("$line")
+			else
+				say "Note: this tree has no ${line%%=*}; it is built without"
+			fi
+		done
+		lost=(${known[0]+"${known[@]}"})
+	fi
 	if [ "${#lost[@]}" -gt 0 ]; then
 		rm -f "$out/configured"
 		die "${out#"$top"/}: Kconfig did not give ${lost[*]}"
