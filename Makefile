@@ -7,6 +7,7 @@ T := tools/testing/rmpopt
 Q := tools/testing/qemu-snp
 
 # LINUX=PATH          base kernel instead of Debian's: git checkout, directory or tarball
+# BENCH=WORD          make bench: only the cases named like it, the kernel included
 # OTHER=DIRECTORY     make bench: another kernel with RMPOPT to compare, git checkout or directory
 # QEMU=DIRECTORY      QEMU 10.0 instead of Debian's: git checkout or directory
 # QEMU_CONFIGURE=OPT  make qemu: more options for QEMU's configure
@@ -20,7 +21,7 @@ Q := tools/testing/qemu-snp
 #                     make bench: a few cases, and whether they are within bounds
 # KCSAN=1             make host-test: also in a kernel that looks for data races
 # MAP=FILE.svg        make run: the maps as a picture, too
-export LINUX OTHER QEMU QEMU_CONFIGURE SIGNOFF KUNIT_FILTER MUTATIONS BARE LINUX_TEST HOST_TEST QUICK KCSAN MAP
+export LINUX BENCH OTHER QEMU QEMU_CONFIGURE SIGNOFF KUNIT_FILTER MUTATIONS BARE LINUX_TEST HOST_TEST QUICK KCSAN MAP
 
 .PHONY: help deps other linux export series kernel kunit roundtrip test run shell check bench mutate qemu qemu-test host-test qemu-export clean
 .NOTPARALLEL:
