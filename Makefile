@@ -6,6 +6,7 @@ SHELL := /bin/bash
 T := tools/testing/rmpopt
 Q := tools/testing/qemu-snp
 
+# BASE=7.2            Debian's Linux 7.2 as base kernel instead of its 7.3
 # LINUX=PATH          base kernel instead of Debian's: git checkout, directory or tarball
 # BENCH=WORD          make bench: only the cases named like it, the kernel included
 # OTHER=DIRECTORY     make bench: another kernel with RMPOPT to compare, git checkout or directory
@@ -18,10 +19,11 @@ Q := tools/testing/qemu-snp
 # LINUX_TEST=WORD     make qemu-test: of the boots of Linux those named like it
 # HOST_TEST=WORD      make host-test: only the scenarios named like it
 # QUICK=1             make host-test: without the debug kernel
+#                     make check: each step applies, and what the series changes compiles
 #                     make bench: a few cases, and whether they are within bounds
 # KCSAN=1             make host-test: also in a kernel that looks for data races
 # MAP=FILE.svg        make run: the maps as a picture, too
-export LINUX BENCH OTHER QEMU QEMU_CONFIGURE SIGNOFF KUNIT_FILTER MUTATIONS BARE LINUX_TEST HOST_TEST QUICK KCSAN MAP
+export BASE LINUX BENCH OTHER QEMU QEMU_CONFIGURE SIGNOFF KUNIT_FILTER MUTATIONS BARE LINUX_TEST HOST_TEST QUICK KCSAN MAP
 
 .PHONY: help deps other linux export series kernel kunit roundtrip test run shell check bench mutate qemu qemu-test host-test qemu-export clean
 .NOTPARALLEL:
@@ -40,7 +42,7 @@ linux: deps ## Make or update build/linux: the base kernel and the series as com
 export: deps ## Write the commits of build/linux back to patches/ and the new files
 	@$T/export
 
-series: linux ## Write the mails of the series to build/series (SIGNOFF=...)
+series: linux ## Write the mails of the series to build/series (SIGNOFF=..., BASE=...)
 	@$T/series
 
 kernel: linux ## Build build/kernel, the kernel that "make run" boots
@@ -61,7 +63,7 @@ run: linux qemu ## Boot an emulated SNP host, start and stop guests, show what i
 shell: linux qemu ## The same machine with a shell
 	@$T/run --shell
 
-check: linux ## Build every step of the series and let the kernel's checkers read it
+check: linux ## Build every step of the series and let the kernel's checkers read it (QUICK=1, BASE=...)
 	@$T/check
 
 bench: other linux qemu ## Count what RMPOPT costs and gains, with and without the series (OTHER=..., QUICK=1)

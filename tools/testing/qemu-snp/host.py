@@ -29,7 +29,8 @@ from qmp import Qmp
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parents[2]
-BUILD = TOP / 'build'
+# lib.sh knows, unless this is run by hand.
+BUILD = pathlib.Path(os.environ.get('RMPOPT_BUILD') or TOP / 'build')
 
 # Two threads of eight cores, and a PSP with which SNP is set up.
 SMP = '16,sockets=1,cores=8,threads=2'

@@ -4,8 +4,10 @@
 # Common ground of the QEMU scripts and their tests. Sourced after rmpopt/lib.sh.
 
 qemu_snp=$top/tools/testing/qemu-snp
-qemu_src=$build/qemu-snp/src
-qemu_build=$build/qemu-snp/b
+# The same QEMU with each base kernel.
+qemu_top=$top/build/qemu-snp
+qemu_src=$qemu_top/src
+qemu_build=$qemu_top/b
 # QEMU_BIN=PATH tests another one.
 qemu_bin=${QEMU_BIN:-$qemu_build/qemu-system-x86_64}
 # Firmware as Debian installs it: QEMU's own build has none.

@@ -11,7 +11,18 @@ trap 'rc=$?; [ "$rc" -eq 3 ] || echo "${0##*/}: line $LINENO: failed ($rc): $BAS
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd -P)
 tools=$top/tools/testing/rmpopt
-build=$top/build
+# Debian's kernel that the series stands on. What is made of the older one has a
+# directory of its own, which the Python scripts learn from the environment.
+export BASE=${BASE:-7.3}
+case $BASE in
+7.3) build=$top/build ;;
+7.2) build=$top/build/7.2 ;;
+*)
+	echo "${0##*/}: BASE=$BASE: it is 7.3, the default, or 7.2" >&2
+	exit 3
+	;;
+esac
+export RMPOPT_BUILD=$build
 linux=$build/linux
 logs=$build/log
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/rmpopt
@@ -22,6 +33,7 @@ jobs=$(nproc)
 dev_tree=$linux
 dev_project=$top
 dev_make=linux
+[ "$BASE" = 7.3 ] || dev_make="linux BASE=$BASE"
 dev_export='export'
 dev_variable=LINUX
 # Whether new files of the project are links in the tree, in no commit.
@@ -238,6 +250,7 @@ index_entries()
 new_files_when_added()
 (
 	repo=$1 project=$2 files=$3 tmp=$4
+	# shellcheck disable=SC2030
 	export GIT_INDEX_FILE=$tmp/new
 	cd "$repo" || exit
 	git read-tree --empty
@@ -279,6 +292,12 @@ edited_new_file()
 		"(git commit --fixup, git rebase -i --autosquash base), and 'make $dev_export'"
 }
 
+# Whether REPO stands on 7.2, of which some lines around those that the series changes differ.
+on_older_base()
+{
+	[[ $(git -C "$1" log -1 --format=%s base) == 'Linux 7.2'* ]]
+}
+
 # series_commits REPO PROJECT FILES: makes one commit for each patch of PROJECT on
 # top of the tag base of REPO, and fills the empty new files from those in FILES.
 # Objects only: no ref, index or file of REPO changes. Prints the last commit of the
@@ -289,6 +308,7 @@ series_commits()
 	repo=$1 project=$2 files=$3
 	tmp=$(mktemp -d "$(git -C "$repo" rev-parse --absolute-git-dir)/rmpopt.XXXXXX")
 	trap 'rm -rf "$tmp"' EXIT
+	# shellcheck disable=SC2031
 	export GIT_INDEX_FILE=$tmp/index
 	cd "$repo" || exit
 	head=$(git rev-parse --verify -q 'base^{commit}') || die "${repo#"$top"/} has no tag base"
@@ -318,8 +338,14 @@ series_commits()
 			without_diffstat)
 		{ printf '%s\n' "$subject"; [ -z "$body" ] || printf '\n%s\n' "$body"; } >"$tmp/message"
 		patch_diff "$patch" >"$tmp/diff"
-		git apply --cached --whitespace=nowarn "$tmp/diff" 2>"$tmp/error" ||
-			die "$name does not apply to $(git log -1 --format=%s base): $(head -n 1 "$tmp/error")"
+		if ! git apply --cached --whitespace=nowarn "$tmp/diff" 2>"$tmp/error"; then
+			# Not elsewhere: with less context a patch may find a wrong place.
+			if ! on_older_base "$repo" ||
+			   ! git apply -C1 --cached --whitespace=nowarn "$tmp/diff" 2>/dev/null; then
+				die "$name does not apply to $(git log -1 --format=%s base): $(head -n 1 "$tmp/error")"
+			fi
+			say "Note: $name applies to $(git log -1 --format=%s base) by one line of context, not three" >&2
+		fi
 		mapfile -t stubs < <(stub_files "$patch")
 		if [ "${#stubs[@]}" -gt 0 ]; then
 			while read -r mode blob path; do
@@ -417,10 +443,11 @@ unsaved_work()
 # refuse_if_unsaved HOW WHY: HOW is "keep" where other branches of the tree stay.
 refuse_if_unsaved()
 {
-	local why name=${dev_tree#"$top"/}
+	local why name=${dev_tree#"$top"/} how="commit it there and 'make $dev_export'"
 	why=$(unsaved_work "$1")
+	[[ $name != build/7.2/* ]] || how="commit it, and bring the commits to build/linux with 'git fetch' and 'git cherry-pick'"
 	[ -z "$why" ] || die "$2, but $name $why." \
-		"Nothing was touched. Keep the work first: commit it there and 'make $dev_export'," \
+		"Nothing was touched. Keep the work first: $how," \
 		"or set it aside with 'git stash -u' or 'git branch NAME' in $name."
 }
 

@@ -248,7 +248,8 @@ def main():
 		shell()
 	if len(sys.argv) != 2:
 		sys.exit(__doc__.strip())
-	print('Booting the kernel on the emulated SNP host (log: build/log/run.log) ...', flush=True)
+	log = (host.BUILD / 'log' / 'run.log').relative_to(host.TOP)
+	print(f'Booting the kernel on the emulated SNP host (log: {log}) ...', flush=True)
 	passed, failed = 0, 1
 	try:
 		with host.Host('run', initrd=INITRD, options=host.nodes(16), append=APPEND) as machine:
@@ -264,7 +265,7 @@ def main():
 		print(f'not ok - the kernel boots\n    {error}')
 	pathlib.Path(sys.argv[1]).write_text(f'{passed} {failed}\n', encoding='utf-8')
 	if failed:
-		print('run: not as it should be, see above; log: build/log/run.log')
+		print(f'run: not as it should be, see above; log: {log}')
 		sys.exit(3)
 
 
