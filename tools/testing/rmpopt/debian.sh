@@ -40,6 +40,22 @@ mirror()
 		END { if (!found && other != "") print other }'
 }
 
+# cache_lock: keeps other makes, maybe of another checkout, from fetching to the cache
+# meanwhile.
+cache_lock()
+{
+	mkdir -p "$cache"
+	exec {cache_fd}>"$cache/lock"
+	flock -n "$cache_fd" && return
+	say "Waiting for another make that fetches to ${cache/#"$HOME"/\~}, up to 10 minutes"
+	flock -w 600 "$cache_fd" || die "${cache/#"$HOME"/\~}/lock: another make has held it for 10 minutes"
+}
+
+cache_unlock()
+{
+	exec {cache_fd}>&-
+}
+
 # private_apt SUITE TYPE WHAT: fetches the package lists of SUITE, TYPE "deb" or
 # "deb-src", to get WHAT. Leaves apt's options in apt_options, and in apt_archives
 # where to download to.
@@ -86,19 +102,31 @@ download()
 # fetch_deb SUITE PACKAGE TEXT
 fetch_deb()
 {
+	cache_lock
+	if [ "$(cached "$2_*.deb")" ]; then
+		cache_unlock
+		return
+	fi
 	private_apt "$1" deb "$2"
 	apt-cache "${apt_options[@]}" show "$2" >/dev/null 2>&1 ||
 		die "Debian's $1 has no $2 (any more); $instead"
 	download "$2" "$3" download "$2"
+	cache_unlock
 }
 
 # fetch_source SUITE PACKAGE TEXT
 fetch_source()
 {
+	cache_lock
+	if [ "$(cached "$2_*.dsc")" ]; then
+		cache_unlock
+		return
+	fi
 	private_apt "$1" deb-src "the source of $2"
 	apt-cache "${apt_options[@]}" showsrc --only-source "$2" 2>/dev/null | grep "^Package: $2\$" >/dev/null ||
 		die "Debian's $1 has no source package $2 (any more); $instead"
 	download "$2" "$3" source --download-only --only-source "$2"
+	cache_unlock
 }
 
 # cached PATTERN: the newest file like that in the cache, nothing if there is none.
