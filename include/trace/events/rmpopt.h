@@ -7,23 +7,18 @@
 
 #include <linux/tracepoint.h>
 
-/* Why a pass runs, there may be several reasons. */
-#define RMPOPT_REASON_SETUP	0x1
-#define RMPOPT_REASON_REQUEST	0x2
-#define RMPOPT_REASON_RETURN	0x4
-#define RMPOPT_REASON_ONLINE	0x8
-
+/* RMPOPT_REASON_* and struct rmpopt_pass: arch/x86/virt/svm/rmpopt_regions.h */
 #define show_rmpopt_reason(reason)				\
 	__print_flags(reason, "|",				\
 		      { RMPOPT_REASON_SETUP,	"setup" },	\
 		      { RMPOPT_REASON_REQUEST,	"request" },	\
 		      { RMPOPT_REASON_RETURN,	"return" },	\
-		      { RMPOPT_REASON_ONLINE,	"online" })
+		      { RMPOPT_REASON_MISSED,	"missed" })
 
 TRACE_EVENT(rmpopt_pass_begin,
-	TP_PROTO(unsigned int reason, unsigned int cores),
+	TP_PROTO(const struct rmpopt_pass *pass, unsigned int cores),
 
-	TP_ARGS(reason, cores),
+	TP_ARGS(pass, cores),
 
 	TP_STRUCT__entry(
 		__field(unsigned int,	reason)
@@ -31,7 +26,7 @@ TRACE_EVENT(rmpopt_pass_begin,
 	),
 
 	TP_fast_assign(
-		__entry->reason = reason;
+		__entry->reason = pass->reason;
 		__entry->cores = cores;
 	),
 
@@ -39,10 +34,9 @@ TRACE_EVENT(rmpopt_pass_begin,
 );
 
 TRACE_EVENT(rmpopt_pass_end,
-	TP_PROTO(unsigned int reason, unsigned int cores, unsigned int queried,
-		 unsigned int regions, unsigned int optimized, unsigned int ipis, u64 ns),
+	TP_PROTO(const struct rmpopt_pass *pass, unsigned int cores, u64 ns),
 
-	TP_ARGS(reason, cores, queried, regions, optimized, ipis, ns),
+	TP_ARGS(pass, cores, ns),
 
 	TP_STRUCT__entry(
 		__field(unsigned int,	reason)
@@ -50,23 +44,26 @@ TRACE_EVENT(rmpopt_pass_end,
 		__field(unsigned int,	queried)
 		__field(unsigned int,	regions)
 		__field(unsigned int,	optimized)
+		__field(unsigned int,	missed)
 		__field(unsigned int,	ipis)
 		__field(u64,		ns)
 	),
 
 	TP_fast_assign(
-		__entry->reason = reason;
+		__entry->reason = pass->reason;
 		__entry->cores = cores;
-		__entry->queried = queried;
-		__entry->regions = regions;
-		__entry->optimized = optimized;
-		__entry->ipis = ipis;
+		__entry->queried = pass->queried;
+		__entry->regions = pass->regions;
+		__entry->optimized = pass->optimized;
+		__entry->missed = pass->missed;
+		__entry->ipis = pass->ipis;
 		__entry->ns = ns;
 	),
 
-	TP_printk("reason=%s cores=%u queried=%u regions=%u optimized=%u ipis=%u ns=%llu",
+	TP_printk("reason=%s cores=%u queried=%u regions=%u optimized=%u missed=%u ipis=%u ns=%llu",
 		  show_rmpopt_reason(__entry->reason), __entry->cores, __entry->queried,
-		  __entry->regions, __entry->optimized, __entry->ipis, __entry->ns)
+		  __entry->regions, __entry->optimized, __entry->missed, __entry->ipis,
+		  __entry->ns)
 );
 
 TRACE_EVENT(rmpopt_verdict,

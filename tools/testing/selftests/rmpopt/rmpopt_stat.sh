@@ -69,7 +69,7 @@ record()
 	record $all workqueue/workqueue_execute_start "$work" &&
 	record $all workqueue/workqueue_execute_end "$work" &&
 	record $ends workqueue/workqueue_execute_end "$work" &&
-	record $all csd/csd_function_entry 'func.function == rmpopt_verify_ipi'
+	record $all csd/csd_function_entry 'func.function == rmpopt_follow'
 } 2>/dev/null
 record $all rmpopt/rmpopt_pass_end
 

@@ -245,7 +245,7 @@ static int __init rmp_place_init(void)
 			missed++;
 	}
 
-	pr_info("%u regions have a private page, %u can not\n", placed, missed);
+	pr_info("%u regions have a private page, %u cannot\n", placed, missed);
 	return 0;
 }
 module_init(rmp_place_init);

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Puts a model in the place of what the RMPOPT code in sev.c sees of the machine,
+ * while a test has one installed.
+ *
+ * Static stubs only hold for the task that runs the test, but a pass runs in a
+ * worker and in IPIs. So sev.c includes this file below the definition of
+ * __rmpopt(), and from there on the names below mean their replacements. Without
+ * a model these do what is replaced. To get at a function itself, put its name in
+ * parentheses.
+ */
+
+/* Before anything is replaced. */
+#include <kunit/test.h>
+#include <linux/bitmap.h>
+#include <linux/completion.h>
+#include <linux/debug_locks.h>
+#include <linux/jiffies.h>
+#include <linux/kmsg_dump.h>
+#include <linux/kthread.h>
+#include <linux/prandom.h>
+#include <linux/range.h>
+#include <linux/spinlock.h>
+#include <linux/string.h>
+
+#include <asm/coco.h>
+#include <asm/sections.h>
+
+static bool rmpopt_model_insn(u64 pa, enum rmpopt_function func);
+static u64 rmpopt_model_read_msr(u32 msr);
+static int rmpopt_model_read_msr_on_cpu(unsigned int cpu, u32 msr, u64 *val);
+static int rmpopt_model_write_msr_on_cpu(unsigned int cpu, u32 msr, u64 val);
+static bool rmpopt_model_has_feature(unsigned int bit);
+
+static unsigned int rmpopt_model_cpu(void);
+static const struct cpumask *rmpopt_model_online_mask(void);
+static const struct cpumask *rmpopt_model_siblings(unsigned int cpu);
+static const struct cpumask *rmpopt_model_housekeeping(enum hk_type type);
+static unsigned long rmpopt_model_max_pfn(void);
+
+static void rmpopt_model_on_each_cpu(smp_call_func_t func, void *info, int wait);
+static void rmpopt_model_on_each_cpu_cond_mask(smp_cond_func_t cond, smp_call_func_t func,
+					       void *info, bool wait,
+					       const struct cpumask *mask);
+static long rmpopt_model_work_on_cpu(int cpu, long (*func)(void *), void *arg);
+static void rmpopt_model_hotplug_disable(void);
+static void rmpopt_model_hotplug_enable(void);
+
+static unsigned long rmpopt_model_jiffies(void);
+static enum system_states rmpopt_model_system_state(void);
+static bool rmpopt_model_panic(void);
+static void rmpopt_model_pass(struct work_struct *work);
+
+static bool rmpopt_model_alloc(void);
+static void rmpopt_model_free(void);
+
+/* These are macros or variables, keep a way to get at them. */
+static inline u64 real_read_msr(u32 msr)
+{
+	u64 val;
+
+	rdmsrq(msr, val);
+
+	return val;
+}
+
+static inline unsigned int real_cpu(void)
+{
+	return smp_processor_id();
+}
+
+static inline const struct cpumask *real_siblings(unsigned int cpu)
+{
+	return topology_sibling_cpumask(cpu);
+}
+
+static inline const struct cpumask *real_online_mask(void)
+{
+	return cpu_online_mask;
+}
+
+static inline unsigned long real_max_pfn(void)
+{
+	return max_pfn;
+}
+
+static inline long real_work_on_cpu(int cpu, long (*func)(void *), void *arg)
+{
+	return work_on_cpu(cpu, func, arg);
+}
+
+static inline unsigned long real_jiffies(void)
+{
+	return jiffies;
+}
+
+static inline enum system_states real_system_state(void)
+{
+	return system_state;
+}
+
+#undef rdmsrq
+#undef cpu_feature_enabled
+#undef smp_processor_id
+#undef cpu_online_mask
+#undef topology_sibling_cpumask
+#undef work_on_cpu
+#undef alloc_workqueue
+
+#define __rmpopt(pa, func)			rmpopt_model_insn(pa, func)
+#define rdmsrq(msr, val)			((val) = rmpopt_model_read_msr(msr))
+#define rdmsrq_safe_on_cpu(cpu, msr, val)	rmpopt_model_read_msr_on_cpu(cpu, msr, val)
+#define wrmsrq_safe_on_cpu(cpu, msr, val)	rmpopt_model_write_msr_on_cpu(cpu, msr, val)
+#define cpu_feature_enabled(bit)		rmpopt_model_has_feature(bit)
+
+#define smp_processor_id()			rmpopt_model_cpu()
+#define cpu_online_mask				rmpopt_model_online_mask()
+#define topology_sibling_cpumask(cpu)		rmpopt_model_siblings(cpu)
+#define housekeeping_cpumask(type)		rmpopt_model_housekeeping(type)
+#define max_pfn					rmpopt_model_max_pfn()
+
+#define on_each_cpu(func, info, wait)		rmpopt_model_on_each_cpu(func, info, wait)
+#define on_each_cpu_cond_mask(cond, func, info, wait, mask) \
+	rmpopt_model_on_each_cpu_cond_mask(cond, func, info, wait, mask)
+#define work_on_cpu(cpu, func, arg)		rmpopt_model_work_on_cpu(cpu, func, arg)
+#define cpu_hotplug_disable()			rmpopt_model_hotplug_disable()
+#define cpu_hotplug_enable()			rmpopt_model_hotplug_enable()
+
+#define jiffies					rmpopt_model_jiffies()
+#define system_state				rmpopt_model_system_state()
+#define panic_in_progress()			rmpopt_model_panic()
+/* The pass itself gets another name, as the work item calls what wraps it. */
+#define rmpopt_work_handler(work)		rmpopt_model_pass(work)
+
+#define zalloc_cpumask_var(mask, gfp) \
+	(rmpopt_model_alloc() && zalloc_cpumask_var(mask, gfp))
+#define bitmap_zalloc(nbits, gfp) \
+	(rmpopt_model_alloc() ? bitmap_zalloc(nbits, gfp) : NULL)
+#define bitmap_free(map) \
+	({ if (map) rmpopt_model_free(); bitmap_free(map); })
+#define alloc_workqueue(...) \
+	(rmpopt_model_alloc() ? alloc_workqueue_noprof(__VA_ARGS__) : NULL)
+#define destroy_workqueue(wq) \
+	({ rmpopt_model_free(); destroy_workqueue(wq); })
