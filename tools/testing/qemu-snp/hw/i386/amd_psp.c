@@ -54,6 +54,9 @@
 #define ID_SIZE                 64
 #define ID_SOCKETS_MAX          2
 
+/* More than a driver may want to have room for */
+#define PATTERN_MAX             (8 * MiB)
+
 bool psp_is_ram(uint64_t pa, uint64_t size, bool is_write)
 {
     pa &= ~AMD_C_BIT;
@@ -366,17 +369,48 @@ static uint32_t check_length(AMDPSP *s, uint8_t *buf, uint64_t pa, unsigned len,
     return given < needed ? PSP_INVALID_LEN : PSP_SUCCESS;
 }
 
+static uint32_t output_size(AMDPSP *s, PSPOutput output, uint32_t size)
+{
+    return s->patterns[output] ?: size;
+}
+
+/* Each byte depends on output and offset, as the README says */
+static void write_pattern(AMDPSP *s, PSPOutput output, uint64_t pa)
+{
+    uint32_t size = s->patterns[output];
+    g_autofree uint8_t *data = g_malloc(QEMU_ALIGN_UP(size, 8));
+    uint64_t i;
+
+    for (i = 0; i < size; i += 8) {
+        uint64_t word = ((output + 1ULL) << 32 | i) * 0x9e3779b97f4a7c15ULL;
+
+        stq_le_p(data + i, word ^ word >> 32);
+    }
+    psp_write(pa, data, size);
+}
+
+static void write_output(AMDPSP *s, PSPOutput output, uint64_t pa,
+                         const void *data, uint32_t size)
+{
+    if (s->patterns[output]) {
+        write_pattern(s, output, pa);
+    } else {
+        psp_write(pa, data, size);
+    }
+}
+
 static uint32_t sev_pek_csr(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
     uint8_t cert[CERT_SIZE];
-    uint32_t ret = check_length(s, buf, pa, 8, CERT_SIZE);
+    uint32_t size = output_size(s, PSP_OUTPUT_PEK_CSR, CERT_SIZE);
+    uint32_t ret = check_length(s, buf, pa, 8, size);
 
     if (ret == PSP_SUCCESS) {
-        ret = psp_check_output(s, ldq_le_p(buf), CERT_SIZE);
+        ret = psp_check_output(s, ldq_le_p(buf), size);
     }
     if (ret == PSP_SUCCESS) {
         make_pek(s, cert);
-        psp_write(ldq_le_p(buf), cert, CERT_SIZE);
+        write_output(s, PSP_OUTPUT_PEK_CSR, ldq_le_p(buf), cert, CERT_SIZE);
     }
     return ret;
 }
@@ -410,23 +444,27 @@ static uint32_t sev_pek_cert_import(AMDPSP *s, uint8_t *buf, uint64_t pa)
 static uint32_t sev_pdh_cert_export(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
     g_autofree uint8_t *chain = g_malloc(CERT_CHAIN_SIZE);
-    uint32_t pdh_ret = check_length(s, buf, pa, 8, CERT_SIZE);
-    uint32_t ret = check_length(s, buf, pa, 24, CERT_CHAIN_SIZE);
+    uint32_t size = output_size(s, PSP_OUTPUT_PDH_CERT, CERT_SIZE);
+    uint32_t chain_size = output_size(s, PSP_OUTPUT_CERT_CHAIN,
+                                      CERT_CHAIN_SIZE);
+    uint32_t pdh_ret = check_length(s, buf, pa, 8, size);
+    uint32_t ret = check_length(s, buf, pa, 24, chain_size);
 
     ret = pdh_ret ?: ret;
     if (ret == PSP_SUCCESS) {
-        ret = psp_check_output(s, ldq_le_p(buf), CERT_SIZE);
+        ret = psp_check_output(s, ldq_le_p(buf), size);
     }
     if (ret == PSP_SUCCESS) {
-        ret = psp_check_output(s, ldq_le_p(buf + 16), CERT_CHAIN_SIZE);
+        ret = psp_check_output(s, ldq_le_p(buf + 16), chain_size);
     }
     if (ret == PSP_SUCCESS) {
         make_pdh(s, chain);
-        psp_write(ldq_le_p(buf), chain, CERT_SIZE);
+        write_output(s, PSP_OUTPUT_PDH_CERT, ldq_le_p(buf), chain, CERT_SIZE);
         make_pek(s, chain);
         make_oca(s, chain + CERT_SIZE);
         make_cek(s, chain + 2 * CERT_SIZE);
-        psp_write(ldq_le_p(buf + 16), chain, CERT_CHAIN_SIZE);
+        write_output(s, PSP_OUTPUT_CERT_CHAIN, ldq_le_p(buf + 16), chain,
+                     CERT_CHAIN_SIZE);
     }
     return ret;
 }
@@ -447,14 +485,15 @@ static uint32_t sev_get_id(AMDPSP *s, uint8_t *buf, uint64_t pa)
     unsigned sockets = MIN(MACHINE(qdev_get_machine())->smp.sockets,
                            ID_SOCKETS_MAX);
     uint8_t id[ID_SIZE * ID_SOCKETS_MAX];
-    uint32_t ret = check_length(s, buf, pa, 8, sockets * ID_SIZE);
+    uint32_t size = output_size(s, PSP_OUTPUT_ID, sockets * ID_SIZE);
+    uint32_t ret = check_length(s, buf, pa, 8, size);
 
     if (ret == PSP_SUCCESS) {
-        ret = psp_check_output(s, ldq_le_p(buf), sockets * ID_SIZE);
+        ret = psp_check_output(s, ldq_le_p(buf), size);
     }
     if (ret == PSP_SUCCESS) {
         derive(s, id, sizeof(id), "chip", 0);
-        psp_write(ldq_le_p(buf), id, sockets * ID_SIZE);
+        write_output(s, PSP_OUTPUT_ID, ldq_le_p(buf), id, sockets * ID_SIZE);
     }
     return ret;
 }
@@ -920,6 +959,49 @@ static void set_fail(Object *obj, const char *value, Error **errp)
     g_array_append_vals(s->failures, failures->data, failures->len);
 }
 
+static const char *const pattern_names[PSP_OUTPUTS] = {
+    [PSP_OUTPUT_PEK_CSR] = "pek-csr-pattern",
+    [PSP_OUTPUT_PDH_CERT] = "pdh-cert-pattern",
+    [PSP_OUTPUT_CERT_CHAIN] = "cert-chain-pattern",
+    [PSP_OUTPUT_ID] = "id-pattern",
+};
+
+/* The opaque pointer of these two is the name */
+static uint32_t *pattern(AMDPSP *s, void *opaque)
+{
+    return &s->patterns[(const char *const *)opaque - pattern_names];
+}
+
+static void get_pattern(Object *obj, Visitor *v, const char *name,
+                        void *opaque, Error **errp)
+{
+    AMDPSP *s = AMD_PSP(obj);
+    uint64_t size;
+
+    WITH_QEMU_LOCK_GUARD(&s->lock) {
+        size = *pattern(s, opaque);
+    }
+    visit_type_size(v, name, &size, errp);
+}
+
+static void set_pattern(Object *obj, Visitor *v, const char *name,
+                        void *opaque, Error **errp)
+{
+    AMDPSP *s = AMD_PSP(obj);
+    uint64_t size;
+
+    if (!visit_type_size(v, name, &size, errp)) {
+        return;
+    }
+    if (size > PATTERN_MAX) {
+        error_setg(errp, "%s takes a size up to %" PRIu64 ", 0 for none",
+                   name, (uint64_t)PATTERN_MAX);
+        return;
+    }
+    QEMU_LOCK_GUARD(&s->lock);
+    *pattern(s, opaque) = size;
+}
+
 static char *get_hold(Object *obj, Error **errp)
 {
     AMDPSP *s = AMD_PSP(obj);
@@ -987,6 +1069,7 @@ static void psp_class_init(ObjectClass *oc, void *data)
     DeviceClass *dc = DEVICE_CLASS(oc);
     PCIDeviceClass *k = PCI_DEVICE_CLASS(oc);
     ResettableClass *rc = RESETTABLE_CLASS(oc);
+    unsigned i;
 
     k->realize = psp_realize;
     k->exit = psp_exit;
@@ -1009,6 +1092,13 @@ static void psp_class_init(ObjectClass *oc, void *data)
     object_class_property_add_str(oc, "fail", get_fail, set_fail);
     object_class_property_set_description(oc, "fail",
         "COMMAND:STATUS[:NTH],... that will fail instead of being executed");
+    for (i = 0; i < PSP_OUTPUTS; i++) {
+        object_class_property_add(oc, pattern_names[i], "size", get_pattern,
+                                  set_pattern, NULL,
+                                  (void *)&pattern_names[i]);
+        object_class_property_set_description(oc, pattern_names[i],
+            "bytes of a pattern that are the output instead, 0 for none");
+    }
     object_class_property_add_str(oc, "hold", get_hold, set_hold);
     object_class_property_set_description(oc, "hold",
         "command that waits before it is executed");

@@ -121,6 +121,15 @@ typedef struct PSPFailure {
     uint32_t nth;
 } PSPFailure;
 
+/* What legacy commands write to memory that they are pointed to */
+typedef enum PSPOutput {
+    PSP_OUTPUT_PEK_CSR,
+    PSP_OUTPUT_PDH_CERT,
+    PSP_OUTPUT_CERT_CHAIN,
+    PSP_OUTPUT_ID,
+    PSP_OUTPUTS,
+} PSPOutput;
+
 struct AMDPSP {
     PCIDevice parent_obj;
 
@@ -178,6 +187,8 @@ struct AMDPSP {
     uint64_t issued[PSP_COMMANDS];
     uint64_t failed[PSP_COMMANDS];
     GArray *failures;
+    /* Bytes of a pattern that an output consists of instead; 0: it does not */
+    uint32_t patterns[PSP_OUTPUTS];
 };
 
 /* What state the platform has to be in, for PSPCommand.needs */
