@@ -21,6 +21,7 @@ sys.dont_write_bytecode = True
 from host import BUILD, HostError  # noqa: E402
 from machine import (DELAY, GB, Machine, NO_HOLD, PSP, SECOND, SERIES, run_scenario,  # noqa: E402
 		     scenario, scenarios)
+import sev_test  # noqa: E402, F401  # its scenarios
 import stale_test  # noqa: E402
 
 DFFLUSH_REQUIRED = 0x0f

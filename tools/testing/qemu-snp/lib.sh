@@ -78,15 +78,19 @@ build_guest_tools()
 	step guest-kexec "Building kexec" "$@" "${guest_tools[3]}" "$qemu_snp/kexec.c"
 }
 
-# build_test_modules KERNEL: the modules of the selftests for that build directory. They
-# are put among the modules that are installed there.
+# build_test_modules KERNEL: the modules of the selftests and of the tests here, for that
+# build directory. They are put among the modules that are installed there.
 build_test_modules()
 {
-	local out=$1/test_modules
+	local dir out
 	# If they cannot be built, those of an earlier build must not be taken for them.
 	rm -rf "$1"/modules/lib/modules/*/updates
-	mkdir -p "$out"
-	step guest-modules "Building the modules of the selftests for ${1#"$top"/}" \
-		make -C "$1" "${kmake_vars[@]}" "M=$top/tools/testing/selftests/rmpopt/test_modules" \
-		"MO=$out" "INSTALL_MOD_PATH=$1/modules" modules modules_install
+	for dir in "$top/tools/testing/selftests/rmpopt/test_modules" "$qemu_snp/test_modules"; do
+		# The directory above tells them apart.
+		out=$1/test_modules/$(basename "${dir%/*}")
+		mkdir -p "$out"
+		step guest-modules "Building the modules in ${dir#"$top"/} for ${1#"$top"/}" \
+			make -C "$1" "${kmake_vars[@]}" "M=$dir" \
+			"MO=$out" "INSTALL_MOD_PATH=$1/modules" modules modules_install
+	done
 }

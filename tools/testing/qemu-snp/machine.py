@@ -21,7 +21,7 @@ from host import BUILD, HostError  # noqa: E402
 GB = 1 << 30
 SECOND = 1_000_000_000
 NO_HOLD = 2**64 - 1
-PSP = {'SNP_INIT_EX': 0x85, 'SNP_SHUTDOWN_EX': 0x86, 'SNP_DECOMMISSION': 0x90}
+PSP = {'SNP_INIT_EX': 0x85, 'SNP_SHUTDOWN_EX': 0x86, 'SNP_DECOMMISSION': 0x90, 'SNP_PAGE_RECLAIM': 0xc7}
 # The kernel's RMPOPT_WORK_TIMEOUT, and how long a pass may take to begin and to end
 DELAY = 10 * SECOND
 SLACK = 2 * SECOND
