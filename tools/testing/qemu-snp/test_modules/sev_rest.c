@@ -7,6 +7,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/gfp.h>
 #include <linux/module.h>
 #include <linux/psp.h>
 #include <linux/psp-sev.h>
@@ -19,11 +20,20 @@ static int __init sev_rest_init(void)
 {
 	struct sev_data_pek_csr csr = { .len = LENGTH };
 	int error = 0, ret;
-	void *buf, *rest;
+	void *buf, *dirty, *rest;
 
 	buf = kzalloc(LENGTH, GFP_KERNEL);
 	if (!buf)
 		return -ENOMEM;
+
+	/* The bounce buffer of ccp is going to be this memory. */
+	dirty = (void *)__get_free_pages(GFP_KERNEL, get_order(LENGTH));
+	if (!dirty) {
+		ret = -ENOMEM;
+		goto out;
+	}
+	memset(dirty, 0xa5, LENGTH);
+	free_pages((unsigned long)dirty, get_order(LENGTH));
 
 	csr.address = __psp_pa(buf);
 	ret = sev_do_cmd(SEV_CMD_PEK_CSR, &csr, &error);
