@@ -4,7 +4,9 @@
 host_test.py COUNTS: the series on the emulated SNP host, from the first pass to the last
 shutdown, judged by what the emulator has seen. The kernel's word counts only where it
 complains. The numbers of tests passed and failed go to the file COUNTS.
-HOST_TEST=WORD: only the scenarios with that in their name.
+HOST_TEST=WORD: only the scenarios with that in their name. HOST_PROPERTIES=NAME=VALUE,...
+runs them with these settings of amd-snp-host, HOST_PROPERTIES=all with every setting of
+rmpopt-base-locked, rmpopt-disabled-table, shutdown-rmpopt-en and rmpopt-outside.
 
 Started by host-test, which builds what is needed. But for a few scenarios the guest's
 clock jumps while it is idle, so what depends on time is one command of the guest.
@@ -19,7 +21,7 @@ import sys
 sys.dont_write_bytecode = True
 
 from host import BUILD, HostError  # noqa: E402
-from machine import (DELAY, GB, Machine, NO_HOLD, PSP, SECOND, SERIES, run_scenario,  # noqa: E402
+from machine import (DELAY, GB, MATRIX, Machine, NO_HOLD, PSP, SECOND, SERIES, run_scenario,  # noqa: E402
 		     scenario, scenarios)
 import sev_test  # noqa: E402, F401  # its scenarios
 import stale_test  # noqa: E402
@@ -28,15 +30,18 @@ DFFLUSH_REQUIRED = 0x0f
 # A failing SNP_DECOMMISSION is worth a WARN to KVM.
 DECOMMISSION_WARN = 'snp_decommission_context|sev_vm_destroy|cut here|Call Trace'
 LEAK = 'Leaking PFN'
+# What the kernel says where a failure leaves SnpEn set
+LEFT_BEHIND = r'failed rc .* CPU hotplug stays disabled$'
+OFFLINE = 'echo 0 >/sys/devices/system/cpu/cpu3/online'
 
 
-@scenario('life', nodes=True)
+@scenario('life', nodes=True, others=MATRIX)
 def life(m):
 	"""From boot through guests of all kinds to unload, x86 shutdown and reload."""
 	m.set_up()
 	enabled = m.last('base')
 	first = m.wait_pass(0)
-	m.one_pass('the first pass', first, m.last('psp-done', value=PSP['SNP_INIT_EX']), regions=m.ram_regions())
+	m.one_pass('the first pass', first, m.last('psp-done', value=PSP['SNP_INIT_EX']), regions=m.in_reach())
 	m.judge('RMPOPT comes after RMPOPT_BASE', enabled < first[0]['at'])
 	m.all_optimized('the first pass optimizes all that can be')
 
@@ -81,13 +86,12 @@ def life(m):
 	vms.close()
 
 	for turn in range(2):
-		m.fails('CPUs cannot go offline', 'echo 0 >/sys/devices/system/cpu/cpu3/online', 'busy')
+		m.fails('CPUs cannot go offline', OFFLINE, 'busy')
 		m.runs('kvm-amd can be unloaded', 'rmmod kvm_amd && rmmod ccp')
 		shutdown = m.last('psp', value=PSP['SNP_SHUTDOWN_EX'])
-		m.equal('every RMPOPT_BASE is cleared', [0] * m.cores(), m.bases())
-		m.judge('... before the firmware is asked to shut down',
-			all(e['at'] < shutdown for e in m.events('base')) and not m.verified(shutdown))
-		m.equal('SNP is off', 'uninit', m.psp('state')['snp'])
+		m.x86_shut_down()
+		m.check('sleep 15')
+		m.equal('no RMPOPT after the shutdown', [], m.verified(shutdown))
 		m.runs('CPUs can go offline and come back', 'cd /sys/devices/system/cpu/cpu3 && '
 		       'echo 0 >online && echo 1 >online')
 		m.begin_anew()
@@ -104,7 +108,7 @@ def m_regions(*numbers):
 	return {(3 + number) * GB for number in numbers}
 
 
-@scenario('legacy shutdown', x86_shutdown=False, nodes=True)
+@scenario('legacy shutdown', x86_shutdown=False, nodes=True, others=MATRIX)
 def legacy(m):
 	"""SNP_EN stays set, and RMPOPT stays on. The next SNP_INIT clears the tables."""
 	m.set_up()
@@ -112,13 +116,12 @@ def legacy(m):
 	for turn in range(2):
 		m.runs('kvm-amd can be unloaded', 'rmmod kvm_amd')
 		m.equal('the firmware has shut down', 'uninit', m.psp('state')['snp'])
-		m.fails('CPUs cannot go offline as long as SNP_EN is set',
-			'echo 0 >/sys/devices/system/cpu/cpu3/online', 'busy')
+		m.fails('CPUs cannot go offline as long as SNP_EN is set', OFFLINE, 'busy')
 		m.begin_anew()
 		m.runs('kvm-amd can be loaded again', m.load())
 		init = m.last('psp-done', value=PSP['SNP_INIT_EX'])
 		m.set_up()
-		m.one_pass('after SNP_INIT', m.wait_pass(init), init, regions=m.ram_regions())
+		m.one_pass('after SNP_INIT', m.wait_pass(init), init, regions=m.in_reach())
 		m.all_optimized('all is optimized again')
 		vms = m.guests('--vms 2 --memory 16M --node 1,2')
 		m.equal('guests can be closed', 0, vms.close())
@@ -147,7 +150,7 @@ def hotplug(m):
 
 
 def unload_during_pass(m, command, what):
-	held = m.window()[1] - 3 * GB
+	held = m.top - 3 * GB
 	# The pass may be over before the script knows that the modules are loaded.
 	m.qom_set('snp0', 'hold-rmpopt', held)
 	m.runs('the modules load', m.load())
@@ -169,11 +172,11 @@ def unload_during_pass(m, command, what):
 	m.equal('no RMPOPT after the shutdown', [], m.verified(shutdown))
 
 
-@scenario('unload during a pass', append='host.modules=no', nodes=True)
+@scenario('unload during a pass', append='host.modules=no', nodes=True, others=MATRIX[:1])
 def unload_x86(m):
 	"""SNP_SHUTDOWN_EX would arrive in the middle of a pass."""
 	unload_during_pass(m, 'rmmod kvm_amd && rmmod ccp', 'unloading')
-	m.equal('every RMPOPT_BASE is cleared', [0] * m.cores(), m.bases())
+	m.x86_shut_down()
 	m.begin_anew()
 	m.runs('all of it can be had again', m.load())
 	m.set_up()
@@ -185,16 +188,22 @@ def shutdown_fails(m, begun):
 	"""kvm-amd has failed to shut SNP down, ccp is going to try again. RMPOPT goes on until then."""
 	failed = [e['at'] for e in m.events('psp-done', since=begun, value=PSP['SNP_SHUTDOWN_EX']) if e['result']]
 	m.equal('SNP_SHUTDOWN_EX has failed once', 1, len(failed))
-	start = m.window()[0]
-	m.equal('RMPOPT_BASE is cleared on all cores before, and enabled again after it',
-		[(0, False)] * m.cores() + [(start | 1, True)] * m.cores(),
-		[(e['value'], e['at'] > failed[0]) for e in m.events('base', since=begun)])
-	m.equal('RMPOPT_BASE on every core again', [start | 1] * m.cores(), m.bases())
-	m.one_pass('after a failing SNP_SHUTDOWN_EX', m.wait_pass(failed[0]), failed[0], regions=m.ram_regions())
+	m.equal('RMPOPT_BASE stays enabled on every core', [m.first | 1] * m.cores(), m.bases())
+	m.one_pass('after a failing SNP_SHUTDOWN_EX', m.wait_pass(failed[0]), failed[0], regions=m.in_reach())
 	m.all_optimized('a failing SNP_SHUTDOWN_EX leaves all optimized')
 
 
-@scenario('failures of init', append='host.modules=no')
+def used_if_initialized(m, text, since):
+	"""Once there was time for a pass."""
+	m.settle()
+	if m.psp('state')['snp'] == 'init':
+		wanted, tables, _ = m.now_optimized()
+		m.equal(f'{text}: all is optimized', [wanted] * m.cores(), list(tables.values()))
+	else:
+		m.equal(f'{text}: no RMPOPT', [], m.verified(since))
+
+
+@scenario('failures of init', append='host.modules=no', others=MATRIX[:1])
 def init_failures(m):
 	"""Each command of the way to SNP fails once. Nothing is left half set up."""
 	# A page that the firmware does not return is lost.
@@ -206,17 +215,21 @@ def init_failures(m):
 		with m.expect(LEAK if fail in leaking else 'nothing'):
 			m.begin_anew()
 			m.qom_set('psp0', 'fail', fail)
+			begun = m.now()
 			m.run(m.load())
-			m.equal(f'{fail}: RMPOPT is set up if SNP is', [m.psp('state')['snp'] == 'init'] * m.cores(),
-				[bool(base) for base in m.bases()])
+			used_if_initialized(m, fail, begun)
 			begun = m.now()
 			m.run('rmmod kvm_amd')
 			if fail == 'SNP_SHUTDOWN_EX:1':
 				shutdown_fails(m, begun)
-			m.equal(f'{fail}: RMPOPT is set up as long as SNP is', [m.psp('state')['snp'] == 'init'] * m.cores(),
-				[bool(base) for base in m.bases()])
+			used_if_initialized(m, f'{fail}, unloading', begun)
+			begun = m.now()
 			m.run('rmmod ccp')
+			used_if_initialized(m, f'{fail}, unloaded', begun)
 			m.equal(f'{fail}: has happened', '', m.psp('fail'))
+			if fail.startswith('SNP_INIT_EX'):
+				m.said(f'{fail}: the kernel says what is left behind', LEFT_BEHIND)
+				m.fails(f'{fail}: which is true', OFFLINE, 'busy')
 		m.runs(f'{fail}: the next time all is well', f'{m.load()} && rmmod kvm_amd && rmmod ccp')
 	m.begin_anew()
 	m.runs('in the end the modules load', m.load())
@@ -232,10 +245,11 @@ def flush_failure(m):
 	for turn in range(2):
 		m.run(m.load())
 		m.equal('RMPOPT is not set up', [], m.events('base'))
+		m.said('the kernel says what is left behind', LEFT_BEHIND)
 		m.run('rmmod kvm_amd; rmmod ccp')
 	m.equal('the failure has happened', '', m.psp('fail'))
 	m.never()
-	m.fails('CPUs stay', 'echo 0 >/sys/devices/system/cpu/cpu3/online', 'busy')
+	m.fails('CPUs stay', OFFLINE, 'busy')
 
 
 @scenario('failures of guests', nodes=True)
@@ -299,6 +313,7 @@ def second_kernel(m, command, text):
 	m.begin_anew()
 	m.check(f'({command}) >/dev/null 2>&1 &')
 	m.wait_console('^host-init: ready$', m.boot_timeout, m.anew)
+	m.booted = next(index for index, line in enumerate(m.log.console) if index > m.anew and 'Linux version' in line)
 	m.judge(text, True)
 
 
@@ -310,14 +325,14 @@ def kexec(m, guest):
 	if not guest:
 		vms.close()
 	begun = m.now()
-	second_kernel(m, 'kexec /bin/bzImage /bin/host.gz "$(cat /proc/cmdline)"', 'a second kernel boots')
+	second_kernel(m, KEXEC, 'a second kernel boots')
 	shutdown = m.events('psp', since=begun, value=PSP['SNP_SHUTDOWN_EX'])
 	results = [e['result'] for e in m.events('psp-done', since=begun, value=PSP['SNP_SHUTDOWN_EX'])]
 	# After a guest it is asked for SNP_DF_FLUSH first.
 	m.judge('the first kernel shuts SNP down', results in ([0], [DFFLUSH_REQUIRED, 0]), results)
 	m.judge('... before the second one initializes it', shutdown[0]['at'] < m.last('psp', value=PSP['SNP_INIT_EX']))
-	m.equal('RMPOPT_BASE is cleared before on every core', [0] * m.cores(),
-		[e['value'] for e in m.events('base', since=begun) if e['at'] < shutdown[0]['at']])
+	m.equal('the first kernel does not set RMPOPT up for the second one', [],
+		[line for line in m.log.console[m.anew:m.booted] if 'rmpopt_stale' in line and 'setup' in line])
 	m.equal('no RMPOPT from the shutdown to the second SNP_INIT', [],
 		[e for e in m.verified(shutdown[0]['at']) if e['at'] < m.last('psp-done', value=PSP['SNP_INIT_EX'])])
 	m.set_up()
@@ -326,13 +341,19 @@ def kexec(m, guest):
 	m.equal('guests can be had', 0, m.guests('--vms 2 --memory 16M --node 1,2').close())
 
 
-@scenario('kexec, x86 shutdown', kernel=SERIES, nodes=True)
+# The kernel's trace events, on its console
+STALE_EVENTS = 'trace_event=rmpopt:rmpopt_stale tp_printk'
+KEXEC = 'kexec /bin/bzImage /bin/host.gz "$(cat /proc/cmdline)"'
+
+
+@scenario('kexec, x86 shutdown', kernel=SERIES, nodes=True, append=STALE_EVENTS, others=MATRIX)
 def kexec_x86(m):
 	"""With a guest, as checks of its memory are off for the second kernel."""
 	kexec(m, guest=True)
 
 
-@scenario('kexec, legacy shutdown', kernel=SERIES, nodes=True, x86_shutdown=False)
+@scenario('kexec, legacy shutdown', kernel=SERIES, nodes=True, x86_shutdown=False, append=STALE_EVENTS,
+	  others=MATRIX)
 def kexec_legacy(m):
 	"""Pages of a guest would still be assigned, and no kernel could live with that."""
 	kexec(m, guest=False)
@@ -351,8 +372,7 @@ def kdump(m):
 	m.equal('SNP is on until then', 'init', m.psp('state')['snp'])
 	# Not at once, so that there is an answer to this.
 	second_kernel(m, 'sleep 1; echo c >/proc/sysrq-trigger', 'it boots after a panic')
-	second = next(index for index, line in enumerate(m.log.console) if index > m.anew and 'Linux version' in line)
-	m.excuse('Kernel panic - not syncing: sysrq triggered crash|Call Trace', m.anew, second)
+	m.excuse('Kernel panic - not syncing: sysrq triggered crash|Call Trace', m.anew, m.booted)
 	# The second one does not have the modules.
 	m.equal('the panicking kernel shuts SNP down', [0],
 		[e['result'] for e in m.events('psp-done', since=begun, value=PSP['SNP_SHUTDOWN_EX'])])

@@ -5,6 +5,7 @@ seen. The kernel's word counts only where it complains. But for a few scenarios 
 guest's clock jumps while it is idle, so what depends on time is one command of the guest.
 """
 import contextlib
+import itertools
 import os
 import re
 import secrets
@@ -19,6 +20,8 @@ import host  # noqa: E402
 from host import BUILD, HostError  # noqa: E402
 
 GB = 1 << 30
+# What a core's RMPOPT table covers
+TABLE = 2048 * GB
 SECOND = 1_000_000_000
 NO_HOLD = 2**64 - 1
 PSP = {'SNP_INIT_EX': 0x85, 'SNP_SHUTDOWN_EX': 0x86, 'SNP_DECOMMISSION': 0x90, 'SNP_PAGE_RECLAIM': 0xc7}
@@ -37,14 +40,60 @@ DEFAULT = SERIES if QUICK else DEBUG
 EARLY = BUILD / 'early' / 'kernel'
 KCSAN = BUILD / 'kcsan' / 'kernel'
 
+# Properties of amd-snp-host where no public document tells how hardware is; the first is the default
+PROPERTIES = {
+	'rmpopt-base-locked': ('gp', 'ignore', 'off'),
+	'rmpopt-disabled-table': ('clear', 'keep'),
+	'shutdown-rmpopt-en': ('clear', 'keep'),
+	'rmpopt-outside': ('cf0', 'gp'),
+}
+
+
+def settings(*values):
+	return dict(zip(PROPERTIES, values))
+
+
+# With the default each setting occurs, and the four ways in which disabled tables and shutdown can go.
+MATRIX = (settings('ignore', 'keep', 'keep', 'gp'), settings('off', 'clear', 'keep', 'cf0'),
+	  settings('gp', 'keep', 'clear', 'gp'))
+
+# How the properties are set for all scenarios that run: PROPERTY=VALUE,... or "all" for all ways
+WANTED = os.environ.get('HOST_PROPERTIES')
+
 scenarios = []
 
 
-def scenario(name, kind=None, **machine):
-	"""KIND is a class derived from Machine. In a hurry there is no debug kernel."""
+def wanted_settings():
+	if WANTED == 'all':
+		return [settings(*values) for values in itertools.product(*PROPERTIES.values())]
+	wanted = dict(part.partition('=')[::2] for part in WANTED.split(','))
+	for name, value in wanted.items():
+		if value not in PROPERTIES.get(name, ()):
+			sys.exit(f'HOST_PROPERTIES: no {name}={value}, but ' + ', '.join(
+				f'{name}={"|".join(values)}' for name, values in PROPERTIES.items()))
+	return [wanted]
+
+
+def scenario(name, kind=None, others=(), **machine):
+	"""
+	KIND is a class derived from Machine. In a hurry there is no debug kernel. With each
+	of OTHERS, settings of PROPERTIES, the scenario runs once more, on a kernel that is fast.
+	"""
 	def register(function):
-		if not (QUICK and machine.get('kernel') == DEBUG):
-			scenarios.append((name, kind or Machine, machine, function))
+		def add(properties, **changed):
+			text = f', {" ".join(properties.values())}' if properties else ''
+			scenarios.append((name + text, kind or Machine,
+					  {**machine, **changed, 'properties': properties}, function))
+
+		if QUICK and machine.get('kernel') == DEBUG:
+			return function
+		if WANTED:
+			for properties in wanted_settings():
+				add(properties)
+			return function
+		add({})
+		for properties in others:
+			add(properties, kernel=SERIES)
 		return function
 	return register
 
@@ -60,24 +109,33 @@ class Machine(host.Host):
 	counting = threading.Lock()
 
 	def __init__(self, name, *, kernel=DEFAULT, smp='4,sockets=1,cores=2,threads=2', memory='6G',
-		     append='', nodes=False, virtual_time=True, x86_shutdown=True, **machine):
-		machine.setdefault('devices', (
-			'amd-snp-host,id=snp0,journal=on', 'amd-iommu,snp=on',
-			f'amd-psp,id=psp0,x86-shutdown={"on" if x86_shutdown else "off"}'))
+		     append='', nodes=False, virtual_time=True, x86_shutdown=True, properties=None,
+		     **machine):
+		self.properties = {key: values[0] for key, values in PROPERTIES.items()} | (properties or {})
+		options = ''.join(f',{key}={value}' for key, value in self.properties.items())
+		machine['devices'] = (
+			f'amd-snp-host,id=snp0,journal=on{options}', 'amd-iommu,snp=on',
+			f'amd-psp,id=psp0,x86-shutdown={"on" if x86_shutdown else "off"}')
 		self.scenario = name
 		# Positions on the console between which the kernel may say something
 		self.excuses = []
 		self.warned = False
 		# The line of the console after which the kernel, or the modules, began anew
 		self.anew = 0
+		# The same of the kernel, which may not be the first
+		self.booted = 0
 		# Optimized regions and assigned pages before the first guest, and how many
 		# pages per region had to be leaked since then
 		self.before = None
 		self.leaked = {}
-		self.ram = None
 		self.nodes = nodes
 		self.slack = SLACK if virtual_time else SLACK_REAL
-		self.memory = int(memory.removesuffix('G')) * GB
+		# QEMU's q35 puts 2 GB of the memory below 4 GB. The RMP is in the last one.
+		self.top = 2 * GB + int(memory.removesuffix('G')) * GB
+		# Regions that the RMP covers: all up to the end, be there memory or not
+		self.covered = list(range(0, self.top, GB))
+		# Where the tables start
+		self.first = 0
 		if nodes:
 			machine['options'] = host.nodes(int(smp.split(',')[0]))
 		super().__init__(f'host-{re.sub("[^A-Za-z0-9]+", "-", name)}', kernel=kernel,
@@ -162,6 +220,9 @@ class Machine(host.Host):
 		self.equal('the kernel is tainted only if it had to warn', self.warned, self.tainted())
 		self.equal('no violation', 0, self.snp('violations'))
 		self.equal('the tables agree with the RMP', 0, self.snp('audit-now'))
+		self.equal('no WRMSR of an enabled RMPOPT_BASE', [], self.base_rewritten())
+		self.equal('RMPOPT only where the RMP and the tables reach', set(),
+			   {e['address'] for e in self.events('rmpopt')} - set(self.in_reach()))
 		self.equal('the journal is complete', 0, self.snp('journal-lost'))
 		self.quit()
 
@@ -188,24 +249,18 @@ class Machine(host.Host):
 		"""Nothing happens for a little longer than the delay: then all is to be as it should."""
 		self.check('sleep 12')
 
-	def window(self):
-		"""
-		What RMPOPT has to cover, whatever the kernel says: from the lowest to the highest
-		address of RAM, both as the firmware's memory map has them, in whole GB. The RMP
-		and other pieces at its top are reserved there, so -m alone does not tell the end.
-		"""
-		if not self.ram:
-			found = self.system_ram()
-			self.ram = (min(start for start, _ in found) & -GB,
-				    -(-(max(end for _, end in found) + 1) & -GB))
-			# QEMU's q35 puts 2 GB of it below 4 GB. The RMP is smaller than 1 GB.
-			self.equal('RAM is where QEMU puts it', (0, 2 * GB + self.memory), self.ram)
-		return self.ram
+	def in_reach(self):
+		"""Regions that RMPOPT has to care for, whatever the kernel says."""
+		return [pa for pa in self.covered if self.first <= pa < self.first + TABLE]
 
-	def kernels_window(self):
-		"""Cores and window as the kernel says it, the last byte made an end"""
-		match = [m for m in map(host.RMPOPT_ENABLED.search, self.log.console[self.anew:]) if m][-1]
-		return int(match[1]), int(match[2], 16), int(match[3], 16) + 1
+	def base_rewritten(self):
+		"""Writes to an RMPOPT_BASE that was enabled, also of the same value"""
+		return [e for e in self.events('base', 'base-gp', 'base-ignored') if e['address'] & 1]
+
+	def kernels_windows(self):
+		"""Cores and tables as this kernel has said it, the last byte made an end"""
+		return [(int(match[1]), int(match[2], 16), int(match[3], 16) + 1) for match in
+			map(host.RMPOPT_ENABLED.search, self.log.console[self.booted:]) if match]
 
 	def cores(self):
 		return len(self.snp('cores'))
@@ -223,13 +278,12 @@ class Machine(host.Host):
 
 	def now_optimized(self):
 		"""
-		What is optimizable, RAM with nothing in it that RMPOPT would have to respect; the
+		What is optimizable, with nothing in it that RMPOPT would have to respect; the
 		tables; and regions. All of the same moment.
 		"""
-		ram = self.ram_regions()
 		with self.stopped():
 			tables, regions = self.tables(), self.regions()
-		return {pa for pa in ram
+		return {pa for pa in self.in_reach()
 			if not any(regions.get(pa, {}).get(key) for key in ('assigned', 'fixed', 'rmp'))}, tables, regions
 
 	def all_optimized(self, text):
@@ -248,7 +302,7 @@ class Machine(host.Host):
 			if self.nodes:
 				rmp = {pa for pa, region in regions.items() if region['rmp']}
 				good &= self.equal(f'{text}: above 4 GB that is all but the RMP',
-						   set(range(4 * GB, self.window()[1], GB)) - rmp,
+						   set(range(4 * GB, self.top, GB)) - rmp,
 						   {pa for pa in wanted if pa >= 4 * GB})
 			return good
 		before, expected = self.before[0], dict(self.before[1])
@@ -278,22 +332,22 @@ class Machine(host.Host):
 		return self.judge(f'{text}: 10 s later', DELAY - SECOND // 50 <= delay and
 				  (held or delay <= DELAY + self.slack), f'{delay / SECOND:.3f} s') and good
 
-	def ram_regions(self):
-		"""Regions of the window with RAM, as the firmware has them."""
-		start, end = self.window()
-		ram = self.system_ram()
-		return [pa for pa in range(start, end, GB)
-			if any(first < pa + GB and last >= pa for first, last in ram)]
-
 	def never_optimizable(self):
-		return set(self.ram_regions()) - self.now_optimized()[0]
+		return set(self.in_reach()) - self.now_optimized()[0]
 
 	def set_up(self):
-		"""RMPOPT is set up, and what that has to look like."""
+		"""RMPOPT is set up, and what that has to look like. The kernel tells once per boot."""
 		self.said('SNP is enabled', r'kvm_amd: SEV-SNP enabled')
-		start, end = self.window()
-		self.equal('cores and window', (self.cores(), start, end), self.kernels_window())
-		self.equal('RMPOPT_BASE on every core', [start | 1] * self.cores(), self.bases())
+		self.equal('cores and tables, said once', [(self.cores(), self.first, self.first + TABLE)],
+			   self.kernels_windows())
+		self.equal('RMPOPT_BASE on every core', [self.first | 1] * self.cores(), self.bases())
+
+	def x86_shut_down(self):
+		"""The firmware has shut SNP down, and what that leaves on the cores."""
+		self.equal('SNP is off', 'uninit', self.psp('state')['snp'])
+		enabled = int(self.properties['shutdown-rmpopt-en'] == 'keep')
+		self.equal('RMPOPT_BASE is as the firmware leaves it', [self.first | enabled] * self.cores(),
+			   self.bases())
 
 	def last(self, *kinds, value=None):
 		return self.events(*kinds, value=value)[-1]['at']

@@ -9,7 +9,7 @@ import random
 import re
 
 from host import BATCH, CPUS, NODES
-from machine import DEBUG, EARLY, GB, KCSAN, PSP, SECOND, SERIES, Machine, names, scenario
+from machine import DEBUG, EARLY, GB, KCSAN, MATRIX, PSP, SECOND, SERIES, Machine, names, scenario
 
 # What is not of node 0 of NODES
 OTHER_NODES = {pa * GB for pa in range(6, 10)}
@@ -32,7 +32,8 @@ class Stale(Machine):
 		self.set_up()
 		self.quiet('all is optimized before')
 		# The kernel's own trace event of a function that an IPI has asked for
-		self.check(f"cd {TRACE}/events/csd/csd_function_entry && echo 'func.function == rmpopt_verify_ipi' >filter"
+		function = 'rmpopt_follow' if self.full else 'rmpopt_verify_ipi'
+		self.check(f"cd {TRACE}/events/csd/csd_function_entry && echo 'func.function == {function}' >filter"
 			   " && echo 1 >enable")
 		self.begun = self.now()
 		self.counted = self.counters()
@@ -130,7 +131,7 @@ def teardown(m):
 	m.judge('IPIs <= ceil(k / batch) * (c - 1)', counts['IPIs'] <= -(-k // BATCH) * (c - 1), (k, c, counts))
 	executed = sum(counts[key] for key in ('uncached', 'cached', 'failed'))
 	m.judge('RMPOPTs <= k * c', executed <= k * c, (k, c, counts))
-	m.judge('queries <= n', counts['status'] <= len(m.ram_regions()), counts)
+	m.judge('queries <= n', counts['status'] <= len(m.in_reach()), counts)
 
 
 def load_on_node_0(m):
@@ -243,7 +244,7 @@ def reloaded(m):
 	m.quiet()
 
 
-@scenario('stale: shutdown fails', kind=Stale, kernel=SERIES, nodes=True)
+@scenario('stale: shutdown fails', kind=Stale, kernel=SERIES, nodes=True, others=MATRIX[1:])
 def shutdown_fails(m):
 	"""A pass that was due is not forgotten."""
 	m.start()
@@ -266,73 +267,74 @@ def legacy(m):
 	asked = m.last('psp', value=PSP['SNP_SHUTDOWN_EX'])
 	m.settle()
 	m.equal('no RMPOPT while the firmware shuts down', [], m.verified(asked))
-	m.equal('RMPOPT_BASE is cleared on every core', [0] * m.cores(), m.bases())
 	m.qom_set('psp0', 'hold', '')
 	m.equal('unloading ends well', 0, unloading.close())
-	m.equal('RMPOPT_BASE is enabled on every core', [m.window()[0] | 1] * m.cores(), m.bases())
+	m.equal('RMPOPT_BASE stays enabled on every core', [m.first | 1] * m.cores(), m.bases())
 	m.quiet()
 
 
 @scenario('stale: memory hotplug', kind=Stale, kernel=SERIES, append='mem=6G memhp_default_state=offline')
 def memory_hotplug(m):
-	"""The kernel gets to know of the GB from 6 GB on later, and forgets it again."""
+	"""The kernel gets to know of the GB from 6 GB on later, and forgets it again. The RMP covers it."""
 	region = 6 * GB
-	m.ram = 0, region
 	m.start()
+	m.judge('before the kernel knows of it a region is optimized', all(region in t for t in m.tables().values()),
+		m.tables())
 	sysfs = '/sys/devices/system/memory'
 	size = int(m.check(f'cat {sysfs}/block_size_bytes'), 16)
-	blocks = [f'{sysfs}/memory{pa // size}/state' for pa in range(region, region + GB, size)]
-	for pa in range(region, region + GB, size):
-		m.check(f'echo {pa:#x} >{sysfs}/probe')
-	m.settle()
-	m.equal('it is not visited before it is online', [], [e for e in m.verified() if e['address'] == region])
 
-	def online(path):
+	def add(start):
+		for pa in range(start, start + GB, size):
+			m.check(f'echo {pa:#x} >{sysfs}/probe')
+		return [f'{sysfs}/memory{pa // size}/state' for pa in range(start, start + GB, size)]
+
+	def visits(change):
 		begun = m.now()
-		m.check(f'echo online_movable >{path}')
+		change()
 		m.settle()
+		m.equal('and nothing is lost', set(), m.lost())
 		return [e for e in m.verified(begun) if e['address'] == region]
 
-	def offline(path):
-		m.check(f'echo offline >{path}')
+	def all_states(state):
+		m.check(f'for f in {" ".join(blocks)}; do echo {state} >$f; done')
 
-	def asked():
-		"""Whether a request makes the first core ask about it."""
-		begun = m.now()
-		m.guests('--memory 1M').close()
-		m.settle()
-		return any(e['address'] == region for e in m.events('rmpopt', since=begun, value=1))
+	def place_page():
+		m.check(f'modprobe rmp_place first={region // GB} regions=1')
+		m.said('a page of it can be assigned', 'rmp_place: 1 regions have a private page')
 
-	m.equal('once a block of it is online all cores visit it', m.cores(), len(online(blocks[0])))
-	m.ram = 0, region + GB
-	m.equal('and nothing is lost', set(), m.lost())
-	for path in blocks[1:]:
-		online(path)
-	for path in blocks[:-1]:
-		offline(path)
-	m.judge('as long as a block is online it belongs to RAM', asked())
-	offline(blocks[-1])
-	m.judge('after that it does not', not asked())
-	m.equal('once it is back it is visited', m.cores(), len(online(blocks[3])))
-	m.equal('and nothing is lost', set(), m.lost())
+	blocks = add(region)
+	m.equal('new memory needs no visit', [], visits(lambda: all_states('online_movable')))
+	m.equal('nor does a page that is assigned', [], visits(place_page))
+	m.judge('it is not optimized then', region not in m.now_optimized()[0] and
+		not any(region in t for t in m.tables().values()), m.tables())
+	m.equal('once a page of it is returned all cores visit it', m.cores(),
+		len(visits(lambda: m.check('rmmod rmp_place'))))
+	m.equal('memory that goes needs no visit', [], visits(lambda: all_states('offline')))
+	# At the end no segment of the RMP begins, and finish() looks for RMPOPT there.
+	add(m.top)
+	m.guests('--memory 1M').close()
+	m.quiet('memory that the RMP does not cover is left alone')
 
 
-@scenario('stale: suspend', kind=Stale, kernel=SERIES, nodes=True, append='suspend.pm_test_delay=0')
+@scenario('stale: suspend', kind=Stale, kernel=SERIES, nodes=True, append='suspend.pm_test_delay=0',
+	  others=MATRIX[:2])
 def suspend(m):
 	"""As far as that goes without powering anything off: all but one CPU go offline."""
 	m.start()
 	for modules in True, False:
 		begun = m.now()
+		if modules:
+			m.check('sev_ioctl snp_platform_status 1 2')
+			m.judge('a region is stale', m.lost(), m.tables())
 		m.check('cd /sys/power && echo deep >mem_sleep && echo core >pm_test && echo mem >state')
 		m.equal('CPUs have come back', '0-3', m.check('cat /sys/devices/system/cpu/online').strip())
-		start = m.window()[0] | 1
-		m.equal('RMPOPT_BASE is cleared before, and enabled again after suspend',
-			[0] * m.cores() + [start] * m.cores() if modules else [],
-			[e['value'] for e in m.events('base', since=begun)])
+		m.equal('no RMPOPT_BASE is written', [], m.events('base', 'base-gp', 'base-ignored', since=begun))
 		if modules:
 			m.quiet()
 			m.check('rmmod kvm_amd && rmmod ccp')
-	m.equal('without SNP it stays so', [0] * m.cores(), m.bases())
+	m.x86_shut_down()
+	m.settle()
+	m.equal('without SNP there is no RMPOPT', [], m.verified(m.last('psp', value=PSP['SNP_SHUTDOWN_EX'])))
 
 
 EVENT = re.compile(r'(rmpopt_\w+): (.*)$')
@@ -370,6 +372,7 @@ def trace(m):
 		[(hex(e['address']), str(int(bool(e['result'])))) for e in entries if e['core'] == leader],
 		[(e['pa'], e['optimized']) for e in events if e['event'] == 'rmpopt_verdict'])
 	m.equal('regions', str(len(visited)), end['regions'])
+	m.equal('no core has missed one', '0', end['missed'])
 	m.equal('optimized regions', str(len({e['address'] for e in entries if e['core'] != leader})), end['optimized'])
 	m.equal('queries', m.counters()['status'] - queried, int(end['queried']))
 	m.equal('IPIs', ipis, int(end['ipis']))
@@ -383,7 +386,7 @@ def trace(m):
 	reload(m)
 	m.settle()
 	stale = [e for e in traced(m) if e['event'] == 'rmpopt_stale']
-	m.equal('set-up has all RAM visited', {hex(pa) for pa in m.ram_regions()}, {e['pa'] for e in stale})
+	m.equal('set-up has all visited', {hex(pa) for pa in m.in_reach()}, {e['pa'] for e in stale})
 	m.judge('... unless it was going to be', any(e['reason'] == 'setup' for e in stale), stale)
 	m.check(f'echo 0 >{TRACE}/events/rmpopt/enable; echo >{TRACE}/trace')
 	m.guests('--memory 16M --node 1').close()
