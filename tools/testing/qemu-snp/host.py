@@ -92,17 +92,21 @@ def command_line(kernel=BUILD / 'kernel', *, initrd, append='', options=(), devi
 	return line + list(options)
 
 
+def nodes_of(cpus, *sizes) -> list[str]:
+	"""Nodes of so many GB, all but the first without CPUs."""
+	options = []
+	for node, size in enumerate(sizes):
+		options += ['-object', f'memory-backend-ram,id=m{node},size={size}G', '-numa',
+			    f'node,memdev=m{node}' + (f',cpus=0-{cpus - 1}' if not node else '')]
+	return options
+
+
 def nodes(cpus, gigabytes=4) -> list[str]:
 	"""
-	A node for each GB above 4 GB, without CPUs, so that guests can be told apart by
-	the region that they are in. All CPUs and the 2 GB below are node 0.
+	A node for each GB above 4 GB, so that guests can be told apart by the region that
+	they are in. The 2 GB below are node 0.
 	"""
-	options = ['-object', 'memory-backend-ram,id=m0,size=2G',
-		   '-numa', f'node,memdev=m0,cpus=0-{cpus - 1}']
-	for node in range(1, gigabytes + 1):
-		options += ['-object', f'memory-backend-ram,id=m{node},size=1G',
-			    '-numa', f'node,memdev=m{node}']
-	return options
+	return nodes_of(cpus, 2, *[1] * gigabytes)
 
 
 # Three nodes with a core each, of 4, 2 and 2 GB. One of the latter has no page that the

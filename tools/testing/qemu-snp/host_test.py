@@ -21,8 +21,8 @@ import sys
 sys.dont_write_bytecode = True
 
 from host import BUILD, HostError  # noqa: E402
-from machine import (DELAY, GB, MATRIX, Machine, NO_HOLD, PSP, SECOND, SERIES, run_scenario,  # noqa: E402
-		     scenario, scenarios)
+from machine import (DELAY, GB, MATRIX, Machine, NO_HOLD, PSP, SECOND, SERIES, TABLE,  # noqa: E402
+		     run_scenario, scenario, scenarios)
 import sev_test  # noqa: E402, F401  # its scenarios
 import stale_test  # noqa: E402
 
@@ -379,6 +379,126 @@ def kdump(m):
 	m.equal('SNP is off', 'uninit', m.psp('state')['snp'])
 	m.check('sleep 15')
 	m.equal('no RMPOPT after the panic', [], m.verified(m.last('psp', value=PSP['SNP_SHUTDOWN_EX'])))
+
+
+def set_snp_en(m):
+	"""SNP_INIT_EX fails, and SnpEn stays set."""
+	m.qom_set('psp0', 'fail', 'SNP_INIT_EX:3')
+	m.run(m.load())
+	m.run('rmmod kvm_amd; rmmod ccp')
+	m.judge('SnpEn is set', m.events('snp-en', value=1))
+	m.equal('RMPOPT is not set up', [], m.events('base'))
+
+
+@scenario('SMT', kernel=SERIES, append='host.modules=no')
+def smt(m):
+	"""A kernel boots with SnpEn set and without SMT. CPUs must not come online until SnpEn is clear."""
+	set_snp_en(m)
+	second_kernel(m, KEXEC.replace('/proc/cmdline)', '/proc/cmdline) nosmt'), 'a second kernel boots')
+	control, online = '/sys/devices/system/cpu/smt/control', 'cat /sys/devices/system/cpu/online'
+	for _ in range(2):
+		m.fails('SMT cannot be turned on', f'echo on >{control}', 'busy')
+		m.equal('SMT stays off', 'off', m.check(f'cat {control}').strip())
+		m.equal('CPUs stay offline', '0,2', m.check(online).strip())
+	m.runs('the modules load', m.load())
+	m.set_up()
+	m.fails('SMT can still not be turned on', f'echo on >{control}', 'busy')
+	m.wait_pass(0)
+	m.all_optimized('one thread of each core will do')
+	m.runs('the modules can be unloaded', 'rmmod kvm_amd && rmmod ccp')
+	m.x86_shut_down()
+	m.runs('SMT can be turned on', f'echo on >{control}')
+	m.equal('all CPUs are online', '0-3', m.check(online).strip())
+
+
+def enable_tables(m, first, cpus='all'):
+	"""
+	What another kernel may have done with these CPUs before it booted this one by kexec: SnpEn
+	is set, and so is RMPOPT_EN, but with other tables than this kernel would take.
+	"""
+	m.check(f'modprobe rmpopt_window first={first // GB} cpus={cpus} && rmmod rmpopt_window')
+
+
+@scenario('kexec, other tables', kernel=SERIES, nodes=True, x86_shutdown=False, append='host.modules=no',
+	  others=MATRIX)
+def other_tables(m):
+	"""The first kernel's tables start at 4 GB. The second one has to live with that."""
+	m.first = 4 * GB
+	set_snp_en(m)
+	enable_tables(m, m.first)
+	second_kernel(m, KEXEC, 'a second kernel boots')
+	m.runs('its modules load', m.load())
+	init = m.last('psp-done', value=PSP['SNP_INIT_EX'])
+	m.set_up()
+	m.equal('RMPOPT_BASE was written by the first kernel alone', [], m.events('base', since=init))
+	m.one_pass('the first pass', m.wait_pass(init), init, regions=m.in_reach())
+	m.all_optimized('all that the tables cover is optimized')
+	m.equal('guests come and go', 0, m.guests('--vms 2 --memory 16M --node 1,2').close())
+	m.wait_pass(m.last('psp-done', value=PSP['SNP_DECOMMISSION']))
+	m.all_optimized('all is optimized again')
+	m.runs('the modules can be reloaded', f'rmmod kvm_amd && rmmod ccp && {m.load()}')
+	m.set_up()
+	m.wait_pass(m.last('psp-done', value=PSP['SNP_INIT_EX']))
+	m.all_optimized('and once more')
+
+
+@scenario('tables differ', kernel=SERIES, nodes=True, append='host.modules=no')
+def tables_differ(m):
+	"""A core whose RMPOPT_BASE is not as on the others, and cannot be changed, is left out."""
+	m.first = 4 * GB
+	set_snp_en(m)
+	enable_tables(m, m.first, '0,1')
+	enable_tables(m, GB, '2,3')
+	m.runs('the modules load', m.load())
+	m.said('SNP is enabled', r'kvm_amd: SEV-SNP enabled')
+	m.equal('cores and tables as the kernel says it', [(1, m.first, m.first + TABLE)], m.kernels_windows())
+	m.said('it says what it leaves out', rf'RMPOPT_BASE of 1 cores is not {m.first | 1:#x}, RMPOPT is not used there')
+	m.equal('RMPOPT_BASE stays as it was', [m.first | 1, GB | 1], m.bases())
+	# The kernel's worker may be on either core.
+	for cpu in range(4):
+		begun = m.now()
+		m.check(f'echo {1 << cpu:x} >/sys/devices/virtual/workqueue/cpumask')
+		m.guests('--memory 16M --node 1').close()
+		m.settle()
+		wanted, tables, _ = m.now_optimized()
+		m.equal(f'CPU {cpu}: one core is optimized, the other is not', {0: wanted, 1: set()}, tables)
+		m.equal(f'CPU {cpu}: no RMPOPT on the other', {0}, {e['core'] for e in m.events('rmpopt', since=begun)})
+
+
+@scenario('memory above the tables', kernel=SERIES, snp_host=',sparse-chunks=2,sparse-start=2047G,sparse-stride=1G',
+	  others=MATRIX[:1])
+def above(m):
+	"""RAM at 2047 and 2048 GB, and tables that end in between"""
+	# Each segment of 64 GB is mapped up to its last piece of RAM.
+	m.covered += range(1984 * GB, 2049 * GB, GB)
+	m.set_up()
+	m.said('the kernel says what is left out', rf'RMPOPT does not cover memory from 0x0*{TABLE:x} on')
+	init = m.last('psp-done', value=PSP['SNP_INIT_EX'])
+	m.one_pass('the first pass', m.wait_pass(init), init, regions=m.in_reach())
+	m.all_optimized('all that the tables cover is optimized')
+	m.judge('the last one is', all(2047 * GB in t for t in m.tables().values()), m.tables())
+
+
+@scenario('PSP timeout', kernel=SERIES, nodes=True)
+def psp_timeout(m):
+	"""The firmware shuts SNP down long after the kernel has given it up. Nobody may rely on SnpEn any more."""
+	m.set_up()
+	m.wait_pass(0)
+	m.check('echo 2 >/sys/module/ccp/parameters/psp_cmd_timeout')
+	m.qom_set('psp0', 'hold', 'SNP_SHUTDOWN_EX')
+	m.equal('a guest ends, so that a pass is due', 0, m.guests('--memory 16M --node 1').close())
+	# The firmware is asked once, and given up at once. Both modules try.
+	m.run('rmmod kvm_amd; rmmod ccp')
+	m.said('the command times out', 'sev command 0x86 timed out, disabling PSP')
+	asked = m.last('psp', value=PSP['SNP_SHUTDOWN_EX'])
+	m.judge('SnpEn is still set', m.psp('held') and not m.events('snp-en', since=asked))
+	m.check('sleep 45')
+	m.qom_set('psp0', 'hold', '')
+	m.wait(lambda: m.events('snp-en', since=asked, value=0), 'the firmware to clear SnpEn')
+	m.check('sleep 45')
+	m.equal('no RMPOPT any more', [], m.verified(asked))
+	m.equal('the kernel says so once', 1, sum('RMPOPT is not used any more' in line for line in m.log.console))
+	m.equal('RMPOPT was set up once', 1, len(m.kernels_windows()))
 
 
 @scenario('one CPU', smp='1', kernel=SERIES)

@@ -25,8 +25,9 @@ TABLE = 2048 * GB
 SECOND = 1_000_000_000
 NO_HOLD = 2**64 - 1
 PSP = {'SNP_INIT_EX': 0x85, 'SNP_SHUTDOWN_EX': 0x86, 'SNP_DECOMMISSION': 0x90, 'SNP_PAGE_RECLAIM': 0xc7}
-# The kernel's RMPOPT_WORK_TIMEOUT, and how long a pass may take to begin and to end
+# The kernel's RMPOPT_WORK_TIMEOUT and RMPOPT_WORK_DEADLINE, and how long a pass may take to begin and to end
 DELAY = 10 * SECOND
+DEADLINE = 30 * SECOND
 SLACK = 2 * SECOND
 # The same where the guest's clock is ours, and others may use this machine
 SLACK_REAL = 8 * SECOND
@@ -110,11 +111,11 @@ class Machine(host.Host):
 
 	def __init__(self, name, *, kernel=DEFAULT, smp='4,sockets=1,cores=2,threads=2', memory='6G',
 		     append='', nodes=False, virtual_time=True, x86_shutdown=True, properties=None,
-		     **machine):
+		     snp_host='', **machine):
 		self.properties = {key: values[0] for key, values in PROPERTIES.items()} | (properties or {})
 		options = ''.join(f',{key}={value}' for key, value in self.properties.items())
 		machine['devices'] = (
-			f'amd-snp-host,id=snp0,journal=on{options}', 'amd-iommu,snp=on',
+			f'amd-snp-host,id=snp0,journal=on{options}{snp_host}', 'amd-iommu,snp=on',
 			f'amd-psp,id=psp0,x86-shutdown={"on" if x86_shutdown else "off"}')
 		self.scenario = name
 		# Positions on the console between which the kernel may say something

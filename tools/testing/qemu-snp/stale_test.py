@@ -8,8 +8,9 @@ import os
 import random
 import re
 
-from host import BATCH, CPUS, NODES
-from machine import DEBUG, EARLY, GB, KCSAN, MATRIX, PSP, SECOND, SERIES, Machine, names, scenario
+from host import BATCH, CPUS, NODES, nodes_of
+from machine import (DEADLINE, DEBUG, DELAY, EARLY, GB, KCSAN, MATRIX, NO_HOLD, PSP, SECOND, SERIES, Machine, names,
+		     scenario)
 
 # What is not of node 0 of NODES
 OTHER_NODES = {pa * GB for pa in range(6, 10)}
@@ -314,6 +315,107 @@ def memory_hotplug(m):
 	add(m.top)
 	m.guests('--memory 1M').close()
 	m.quiet('memory that the RMP does not cover is left alone')
+
+
+@scenario('stale: starvation', kind=Stale, kernel=SERIES, nodes=True)
+def starvation(m):
+	"""An SNP VM ends every 5 s, for 120 s. Each end puts the pass off, but not for ever."""
+	m.start()
+	vm = 'snp_vm --memory 2M --node {} </dev/null >/dev/null'
+	# Region 5 is stale from now on, region 4 again and again.
+	m.check(f'{vm.format(2)}; for i in $(seq 24); do sleep 5; {vm.format(1)} || exit; done', 900)
+	m.settle()
+	ends = [e['at'] for e in m.events('psp-done', since=m.begun, value=PSP['SNP_DECOMMISSION'])]
+	m.equal('VMs have come and gone', 25, len(ends))
+	m.judge('each would put off the pass', all(b - a < DELAY for a, b in zip(ends, ends[1:])), ends)
+	passes = m.passes(m.begun)
+	begun = [m.begun] + [entries[0]['at'] for entries in passes]
+	for last, at in zip(begun, begun[1:]):
+		wait = at - min(end for end in ends if end > last)
+		m.judge('a pass begins within the deadline of the first request', wait <= DEADLINE + m.slack,
+			f'{wait / SECOND:.3f} s')
+	optimized = [e for e in m.verified(ends[0]) if e['address'] == 5 * GB and e['result']]
+	m.equal('every core has optimized region 5', m.cores(), len({e['core'] for e in optimized}))
+	wait = optimized[-1]['at'] - ends[0]
+	m.judge('it has waited, until the deadline', 2 * DELAY < wait <= DEADLINE + m.slack, f'{wait / SECOND:.3f} s')
+	m.equal('nothing is lost', set(), m.lost())
+
+
+@scenario('stale: verdicts lost', kind=Stale, kernel=SERIES, memory='23G', smp=CORES_4, options=nodes_of(8, 3, 1, 19))
+def verdicts_lost(m):
+	"""
+	Before the other cores follow, a page of each region of a batch is assigned, and in one
+	case returned. Hardware has forgotten the verdicts then, and each RMPOPT has to read the
+	RMP, with interrupts off: one is all that an IPI may cost. What the other cores have
+	missed that way they get later.
+	"""
+	m.start()
+	# That region is node 1. The firmware has pages in the one below.
+	first = 5
+	m.check(f'modprobe rmp_place first={first} regions={BATCH}')
+	m.said('a page of each region is assigned', f'rmp_place: {BATCH} regions have a private page')
+	regions = [pa * GB for pa in range(first, first + BATCH)]
+	private = '/sys/module/rmp_place/parameters/private'
+
+	def lose(text, lost, change):
+		"""Returns how many regions the IPI to a core has read the RMP for, at most."""
+		m.check(f'echo 1 >{private}')
+		m.settle()
+		begun = m.now()
+		m.qom_set('snp0', 'hold-rmpopt', regions[-1])
+		m.check(f'echo 0 >{private}')
+		m.wait(lambda: m.snp('held-rmpopt'), 'the first core to be held')
+		m.equal(f'{text}: the first core has verified the regions but the last', regions[:-1],
+			[e['address'] for e in m.verified(begun) if e['result']])
+		held = m.now()
+		result = change()
+		m.equal(f'{text}: the verdicts are lost', set(lost),
+			{e['address'] for e in m.events('clear', since=held)} & set(regions[:-1]))
+		m.qom_set('snp0', 'hold-rmpopt', NO_HOLD)
+		m.check('sleep 24')
+		most = []
+		for core in range(m.cores()):
+			# IPIs of two passes are farther apart than RMPOPT of one.
+			ipis, last = [0], 0
+			for e in m.verified(begun):
+				if e['core'] == core and not e['irqs']:
+					if e['at'] > last + SECOND:
+						ipis.append(0)
+					ipis[-1] += bool(e['entries'])
+					last = e['at']
+			most.append(max(ipis))
+		m.judge(f'{text}: no IPI reads the RMP for more than one region', max(most) <= 1, most)
+		m.equal(f'{text}: nothing is lost', set(), m.lost())
+		return result, max(most)
+
+	lose('all returned', regions[:-1], lambda: m.check(f'echo 1 >{private} && echo 0 >{private}'))
+	_, read = lose('all kept', regions[:-1], lambda: m.check(f'echo 1 >{private}'))
+	m.equal('all kept: one had to read it', 1, read)
+	m.check(f'echo 0 >{private}')
+	m.quiet('they are optimized once they are returned')
+	m.check(f'echo 1 >{TRACE}/events/rmpopt/rmpopt_pass_end/enable')
+	vms, read = lose('first one kept', regions[:1], lambda: m.guests('--memory 2M --node 1'))
+	m.equal('first one kept: one had to read it', 1, read)
+	missed, retried = [e for e in traced(m) if e['event'] == 'rmpopt_pass_end'][-2:]
+	m.equal('first one kept: the kernel says what was missed', str(BATCH), missed['missed'])
+	m.judge('... and that it was got', 'missed' in retried['reason'] and retried['missed'] == '0', retried)
+	vms.close()
+	m.check('rmmod rmp_place')
+	m.quiet()
+
+
+def described_as(m):
+	"""Whatever the firmware calls memory that the RMP covers, it is optimized."""
+	m.start()
+	ram = m.system_ram()
+	m.judge('the kernel takes the region for no RAM', all(last < 5 * GB or start >= 6 * GB for start, last in ram), ram)
+	m.judge('it is optimized on every core', all(5 * GB in t for t in m.tables().values()), m.tables())
+	m.guests('--vms 2 --memory 16M').close()
+	m.end()
+
+
+for kind, append in (('persistent memory', 'memmap=1G!5G'), ('Soft Reserved', 'memmap=1G%5G-1+0xefffffff')):
+	scenario(f'stale: {kind}', kind=Stale, kernel=SERIES, append=append)(described_as)
 
 
 @scenario('stale: suspend', kind=Stale, kernel=SERIES, nodes=True, append='suspend.pm_test_delay=0',
