@@ -94,9 +94,9 @@ struct lock_case {
 };
 
 static const struct lock_case lock_cases[] = {
-	{ "locked with #GP",	LOCK_FAULTS,	-EIO,	5 * GB | BASE_EN },
-	{ "locked in silence",	LOCK_IGNORES,	0,	5 * GB | BASE_EN },
-	{ "not locked",		LOCK_NONE,	0,	0 },
+	{ "write faults",	LOCK_FAULTS,	-EIO,	5 * GB | BASE_EN },
+	{ "write is ignored",	LOCK_IGNORES,	0,	5 * GB | BASE_EN },
+	{ "write works",	LOCK_NONE,	0,	0 },
 };
 
 KUNIT_ARRAY_PARAM_DESC(lock, lock_cases, name);

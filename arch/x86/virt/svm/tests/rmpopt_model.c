@@ -1020,12 +1020,13 @@ static bool expect_covered(struct kunit *test)
 {
 	struct rmpopt_model *m = test->priv;
 	u64 end = (u64)model_nr_segments(m) << MODEL_SEGMENT_SHIFT, pa;
-	unsigned int cpu;
+	unsigned int cpu, nr_cores = 0;
 
 	for_each_cpu(cpu, cpu_online_mask) {
 		if (cpu != model_core_of(m, cpu) || !has_table(m, cpu))
 			continue;
 
+		nr_cores++;
 		for (pa = 0; pa < end; pa += GB) {
 			if (!model_covers(m, pa) ||
 			    model_index(&m->core[cpu], pa) >= MODEL_TABLE_REGIONS ||
@@ -1037,6 +1038,7 @@ static bool expect_covered(struct kunit *test)
 			return false;
 		}
 	}
+	KUNIT_EXPECT_GT(test, nr_cores, 0);
 
 	return true;
 }

@@ -127,7 +127,8 @@ static void __init test_probe(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, rmpopt_capable, pc->capable);
 
 	/* Who never had it does not lose it. */
-	KUNIT_EXPECT_EQ(test, count_messages(&iter, "RMPOPT"), m->booted && !pc->capable);
+	KUNIT_EXPECT_EQ(test, count_messages(&iter, "RMPOPT is not used"),
+			m->booted && !pc->capable);
 
 	m->syscfg = MSR_AMD64_SYSCFG_SNP_EN;
 	rmpopt_page_returned(0);

@@ -358,13 +358,14 @@ static void random_round(struct kunit *test, struct random_state *r)
 	if (lose || !random_below(r, 4))
 		snp_rmpopt_all_physmem();
 
-	/* Now and then a core misses something, but not twice in a row. */
-	if (!random_below(r, 4))
-		m->core[model_core_of(m, cpumask_last(&m->online))].unable[r->hot[0] / GB] = 1;
-
 	/* The worker runs anywhere. */
 	n = random_below(r, MODEL_CPUS);
 	m->cpu = cpumask_next_wrap(n, &m->online);
+
+	/* Now and then another core misses something, but not twice in a row. */
+	n = model_core_of(m, cpumask_last(&m->online));
+	if (n != model_core_of(m, m->cpu) && !random_below(r, 4))
+		m->core[n].unable[r->hot[0] / GB] = 1;
 
 	r->budget = random_below(r, 30);
 	m->hook_data = r;
