@@ -18,12 +18,13 @@ Q := tools/testing/qemu-snp
 # BARE=WORD           make qemu-test: of the kernel's runs on the bare machine those named like it
 # LINUX_TEST=WORD     make qemu-test: of the boots of Linux those named like it
 # HOST_TEST=WORD      make host-test: only the scenarios named like it
+# HOST_PROPERTIES=P   make host-test: with NAME=VALUE,... of the emulator, or all of them in turn
 # QUICK=1             make host-test: without the debug kernel
 #                     make check: each step applies, and what the series changes compiles
 #                     make bench: a few cases, and whether they are within bounds
 # KCSAN=1             make host-test: also in a kernel that looks for data races
 # MAP=FILE.svg        make run: the maps as a picture, too
-export BASE LINUX BENCH OTHER QEMU QEMU_CONFIGURE SIGNOFF KUNIT_FILTER MUTATIONS BARE LINUX_TEST HOST_TEST QUICK KCSAN MAP
+export BASE LINUX BENCH OTHER QEMU QEMU_CONFIGURE SIGNOFF KUNIT_FILTER MUTATIONS BARE LINUX_TEST HOST_TEST HOST_PROPERTIES QUICK KCSAN MAP
 
 .PHONY: help deps other linux export series kernel kunit roundtrip test run shell check bench mutate qemu qemu-test host-test qemu-export clean
 .NOTPARALLEL:
