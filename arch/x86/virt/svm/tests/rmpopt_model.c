@@ -352,7 +352,7 @@ static void model_call_hook(struct rmpopt_model *m, enum model_point point, u64 
 /* Whether this task holds cpus_read_lock(), @otherwise if there is no telling. */
 static bool cpus_held(bool otherwise)
 {
-	return IS_ENABLED(CONFIG_LOCKDEP) ? lockdep_is_cpus_held() : otherwise;
+	return IS_ENABLED(CONFIG_LOCKDEP) && debug_locks ? lockdep_is_cpus_held() : otherwise;
 }
 
 /*

@@ -168,11 +168,12 @@ static void __init test_assigned_before_ipi(struct kunit *test)
  * A request that comes when a pass has been taken off the queue, but has not looked
  * why it runs: what hardware drops after that is up to the next pass.
  */
-static void request_at_begin(struct rmpopt_model *m, const struct model_step *step)
+static void hold_at_begin(struct rmpopt_model *m, const struct model_step *step)
 {
 	if (step->point == POINT_PASS_BEGIN) {
 		m->hook = NULL;
-		snp_rmpopt_all_physmem();
+		complete(&m->held);
+		wait_for_completion(&m->proceed);
 	}
 }
 
@@ -186,11 +187,14 @@ static void __init test_request_at_begin(struct kunit *test)
 	reset_counts(m);
 
 	rmpopt_page_returned(2 * GB);
-	m->hook = request_at_begin;
-	run_pass();
-	KUNIT_EXPECT_NULL(test, m->hook);
+	m->hook = hold_at_begin;
+	mod_delayed_work(rmpopt_wq, &rmpopt_delayed_work, 0);
+	wait_for_completion(&m->held);
+	expect_queues_pass(test, snp_rmpopt_all_physmem);
+	complete(&m->proceed);
+	/* Waits for the one that is running, not for the timer of the next one. */
+	flush_work(&rmpopt_delayed_work.work);
 	KUNIT_EXPECT_EQ(test, m->nr_pass, 1);
-	KUNIT_EXPECT_TRUE(test, timer_pending(&rmpopt_delayed_work.timer));
 
 	model_lose(m, 0);
 	KUNIT_EXPECT_EQ(test, run_all_passes(test), 1);
