@@ -33,8 +33,7 @@ class Stale(Machine):
 		self.set_up()
 		self.quiet('all is optimized before')
 		# The kernel's own trace event of a function that an IPI has asked for
-		function = 'rmpopt_follow' if self.full else 'rmpopt_verify_ipi'
-		self.check(f"cd {TRACE}/events/csd/csd_function_entry && echo 'func.function == {function}' >filter"
+		self.check(f"cd {TRACE}/events/csd/csd_function_entry && echo 'func.function == rmpopt_follow' >filter"
 			   " && echo 1 >enable")
 		self.begun = self.now()
 		self.counted = self.counters()
