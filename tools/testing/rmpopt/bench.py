@@ -884,7 +884,7 @@ def page(rows, directory, failed, broken, left_out, seconds):
 	       'td,th{padding:.15em .6em;text-align:right;border-bottom:1px solid #ddd}td:nth-child(-n+2){text-align:left}'
 	       'tr.full td{background:#eef7ee}pre{background:#f4f4f4;padding:1em;overflow:auto}</style>',
 	       '<h1>What RMPOPT costs, and what it gains</h1>',
-	       '<p>The kernel without the series, with the base series (its first seven patches), and with the full '
+	       '<p>The kernel without the series, with the base series (up to the call in KVM), and with the full '
 	       f'series, on an emulated SNP host. Made by <code>make bench</code> in {seconds / 60:.0f} minutes.</p>']
 	if 'other' in SERIES:
 		release = (SERIES['other'] / 'include/config/kernel.release').read_text(encoding='utf-8').strip()
