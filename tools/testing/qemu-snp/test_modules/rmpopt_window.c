@@ -12,6 +12,14 @@
 
 #include <asm/msr.h>
 
+/* A kernel without the series does not know these. */
+#ifndef MSR_AMD64_RMPOPT_BASE
+#define MSR_AMD64_RMPOPT_BASE	0xc0010139
+#endif
+#ifndef MSR_AMD64_RMPOPT_ENABLE
+#define MSR_AMD64_RMPOPT_ENABLE	BIT_ULL(0)
+#endif
+
 static unsigned int first;
 module_param(first, uint, 0444);
 MODULE_PARM_DESC(first, "Where the tables start, physical address in GB");
