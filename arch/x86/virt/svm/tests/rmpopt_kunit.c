@@ -472,7 +472,7 @@ static void __init test_kexec(struct kunit *test)
 			for_each_cpu(cpu, &m->online) {
 				unsigned int core = model_core_of(m, cpu);
 
-				if (!which || (core == last) == (which == 1))
+				if (!which || which == (core == last ? 1 : 2))
 					m->core[core].rmpopt_base = bases[i] | BASE_EN;
 			}
 			model_snp_init(m);

@@ -136,8 +136,13 @@ static inline enum system_states real_system_state(void)
 	(rmpopt_model_alloc() && zalloc_cpumask_var(mask, gfp))
 #define bitmap_zalloc(nbits, gfp) \
 	(rmpopt_model_alloc() ? bitmap_zalloc(nbits, gfp) : NULL)
-#define bitmap_free(map) \
-	({ if (map) rmpopt_model_free(); bitmap_free(map); })
+#define bitmap_free(map) ({			\
+	unsigned long *_map = (map);		\
+						\
+	if (_map)				\
+		rmpopt_model_free();		\
+	bitmap_free(_map);			\
+})
 #define alloc_workqueue(...) \
 	(rmpopt_model_alloc() ? alloc_workqueue_noprof(__VA_ARGS__) : NULL)
 #define destroy_workqueue(wq) \
