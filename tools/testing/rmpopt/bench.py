@@ -599,15 +599,16 @@ def cases(quick):
 			yield (f'teardown-{space}-{number}', teardown, made, (first, (1, 17) if quick else (1, 4, 16, 64)),
 			       {'smp': cores(number), 'sparse': sparse})
 	yield 'guests', many, only('full'), (), {'smp': cores(4), 'options': host.nodes(4)}
+	yield 'starved', starved, only('full'), (), regions
+	yield 'conversions', conversions, ALL, (), {'smp': cores(2), 'virtual_time': INSN_SHIFT}
+	if quick:
+		return
+	# The scenario "verdicts lost" judges this in every run.
 	sparse, first = SPARSE['1 TB']
 	yield 'verdicts', verdicts, made, (first,), {
 		'smp': '8,sockets=1,cores=4,threads=2', 'sparse': sparse,
 		# Cores that wait with interrupts off are reported.
 		'append': 'host.modules=no rcupdate.rcu_cpu_stall_suppress=1'}
-	yield 'starved', starved, only('full'), (), regions
-	yield 'conversions', conversions, ALL, (), {'smp': cores(2), 'virtual_time': INSN_SHIFT}
-	if quick:
-		return
 	yield 'punched', punched, ALL, (), regions
 	yield 'onlined', onlined, ALL, (), {'smp': cores(4), 'append': 'host.modules=no mem=6G memhp_default_state=offline'}
 	yield 'unload', unload, MADE, (), regions
