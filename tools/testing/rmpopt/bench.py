@@ -459,9 +459,10 @@ def verdicts(b, first):
 	b.load()
 	cpus = int(b.check('nproc'))
 	# Threads that no IPI goes to: the worker of the pass, whose CPU waits for the others, and one or
-	# more for commands, and for the interrupts and work that these take.
+	# more for commands, and for the interrupts and work that these take. That includes kthreadd,
+	# which makes a worker for a work if none is idle.
 	siblings = f'{sum(1 << cpu for cpu in range(1, cpus, 2)):x}'
-	b.check(f'echo {siblings} >/sys/devices/virtual/workqueue/cpumask && taskset -p {siblings} 1; '
+	b.check(f'echo {siblings} >/sys/devices/virtual/workqueue/cpumask && taskset -p {siblings} 1 && taskset -p {siblings} 2; '
 		f'for irq in /proc/irq/[0-9]*; do echo {siblings} >$irq/smp_affinity; done 2>/dev/null; true')
 	if len(b.place(f'first={first}', f'regions={MANY}')) != MANY:
 		raise b.error('no private page in each region')
