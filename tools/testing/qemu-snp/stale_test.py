@@ -9,8 +9,22 @@ import random
 import re
 
 from host import BATCH, CPUS, NODES, nodes_of
-from machine import (DEADLINE, DEBUG, DELAY, EARLY, GB, KCSAN, MATRIX, NO_HOLD, PSP, SECOND, SERIES, Machine, names,
-		     scenario)
+from machine import (
+    DEADLINE,
+    DEBUG,
+    DELAY,
+    EARLY,
+    GB,
+    KCSAN,
+    MATRIX,
+    NO_HOLD,
+    PSP,
+    SECOND,
+    SERIES,
+    Machine,
+    names,
+    scenario,
+)
 
 # What is not of node 0 of NODES
 OTHER_NODES = {pa * GB for pa in range(6, 10)}
@@ -20,531 +34,642 @@ TRACE = '/sys/kernel/tracing'
 CORES_4 = '8,sockets=1,cores=4,threads=2'
 
 # What borrows pages for the firmware, or might
-IOCTLS = ('platform_status', 'pek_gen', 'pdh_gen', 'pek_csr', 'pdh_cert_export', 'get_id2',
-	  'snp_platform_status', 'snp_commit', 'snp_set_config', 'snp_vlek_load')
+IOCTLS = (
+    'platform_status',
+    'pek_gen',
+    'pdh_gen',
+    'pek_csr',
+    'pdh_cert_export',
+    'get_id2',
+    'snp_platform_status',
+    'snp_commit',
+    'snp_set_config',
+    'snp_vlek_load',
+)
 
 
 class Stale(Machine):
-	"""Counts what a case costs, from the end of the first pass on."""
+    """Counts what a case costs, from the end of the first pass on."""
 
-	rows = []
+    rows = []
 
-	def start(self):
-		self.set_up()
-		self.quiet('all is optimized before')
-		# The kernel's own trace event of a function that an IPI has asked for
-		self.check(f"cd {TRACE}/events/csd/csd_function_entry && echo 'func.function == rmpopt_follow' >filter"
-			   " && echo 1 >enable")
-		self.begun = self.now()
-		self.counted = self.counters()
+    def start(self):
+        self.set_up()
+        self.quiet('all is optimized before')
+        # The kernel's own trace event of a function that an IPI has asked for
+        self.check(
+            f"cd {TRACE}/events/csd/csd_function_entry && echo 'func.function == rmpopt_follow' >filter"
+            " && echo 1 >enable"
+        )
+        self.begun = self.now()
+        self.counted = self.counters()
 
-	@property
-	def full(self):
-		return self.machine['kernel'] != EARLY
+    @property
+    def full(self):
+        return self.machine['kernel'] != EARLY
 
-	def counters(self):
-		total = {key: sum(vcpu[f'rmpopt-{key}'] for vcpu in self.snp('vcpus'))
-			 for key in ('uncached', 'cached', 'failed', 'status')}
-		total['IPIs'] = int(self.check(f'grep -c csd_function_entry {TRACE}/trace || :'))
-		return total
+    def counters(self):
+        total = {
+            key: sum(vcpu[f'rmpopt-{key}'] for vcpu in self.snp('vcpus'))
+            for key in ('uncached', 'cached', 'failed', 'status')
+        }
+        total['IPIs'] = int(self.check(f'grep -c csd_function_entry {TRACE}/trace || :'))
+        return total
 
-	def lost(self):
-		"""Regions that could be optimized and are not, on any core."""
-		wanted, tables, _ = self.now_optimized()
-		return {pa for pa in wanted if any(pa not in table for table in tables.values())}
+    def lost(self):
+        """Regions that could be optimized and are not, on any core."""
+        wanted, tables, _ = self.now_optimized()
+        return {pa for pa in wanted if any(pa not in table for table in tables.values())}
 
-	def quiet(self, text='nothing is lost'):
-		"""Once the RMP has been quiet for the delay."""
-		self.settle()
-		self.equal(text, set(), self.lost())
+    def quiet(self, text='nothing is lost'):
+        """Once the RMP has been quiet for the delay."""
+        self.settle()
+        self.equal(text, set(), self.lost())
 
-	def end(self, lost=None):
-		"""
-		At a quiet moment: the full series has lost nothing, and has done no more than it
-		had to. The base series has lost a region of LOST, which proves that the case is one.
-		"""
-		self.settle()
-		found = self.lost()
-		now = self.counters()
-		counts = {key: now[key] - self.counted[key] for key in now}
-		passes = self.passes(self.begun)
-		visited = sum(len({e['address'] for e in entries}) for entries in passes)
-		self.rows.append((self.scenario, len(passes), visited, counts, names(sorted(found)) or 'none'))
-		if not self.full:
-			if lost:
-				self.judge('the base series loses a region for good', found & lost,
-					   f'expected any of {names(lost)}, lost {names(found)}')
-			return counts
-		self.equal('nothing is lost', set(), found)
-		touched = {e['address'] for e in self.events('clear', since=self.begun)}
-		may_visit = touched | self.never_optimizable()
-		for entries in passes:
-			regions = {e['address'] for e in entries}
-			self.judge('a pass visits only what has lost something', regions <= may_visit,
-				   f'{names(sorted(regions))}, touched {names(sorted(touched))}')
-			self.judge('and no cell twice', len(entries) <= len(regions) * self.cores(),
-				   f'{len(entries)} RMPOPT for {len(regions)} regions')
-		# Each is a batch or less here, and only if the first core has succeeded.
-		batches = sum(-(-len({e['address'] for e in p}) // BATCH) for p in passes)
-		self.judge('IPIs: one for each batch and other core at most', counts['IPIs'] <= batches * (self.cores() - 1), counts)
-		return counts
+    def end(self, lost=None):
+        """
+        At a quiet moment: the full series has lost nothing, and has done no more than it
+        had to. The base series has lost a region of LOST, which proves that the case is one.
+        """
+        self.settle()
+        found = self.lost()
+        now = self.counters()
+        counts = {key: now[key] - self.counted[key] for key in now}
+        passes = self.passes(self.begun)
+        visited = sum(len({e['address'] for e in entries}) for entries in passes)
+        self.rows.append((self.scenario, len(passes), visited, counts, names(sorted(found)) or 'none'))
+        if not self.full:
+            if lost:
+                self.judge(
+                    'the base series loses a region for good',
+                    found & lost,
+                    f'expected any of {names(lost)}, lost {names(found)}',
+                )
+            return counts
+        self.equal('nothing is lost', set(), found)
+        touched = {e['address'] for e in self.events('clear', since=self.begun)}
+        may_visit = touched | self.never_optimizable()
+        for entries in passes:
+            regions = {e['address'] for e in entries}
+            self.judge(
+                'a pass visits only what has lost something',
+                regions <= may_visit,
+                f'{names(sorted(regions))}, touched {names(sorted(touched))}',
+            )
+            self.judge(
+                'and no cell twice',
+                len(entries) <= len(regions) * self.cores(),
+                f'{len(entries)} RMPOPT for {len(regions)} regions',
+            )
+        # Each is a batch or less here, and only if the first core has succeeded.
+        batches = sum(-(-len({e['address'] for e in p}) // BATCH) for p in passes)
+        self.judge(
+            'IPIs: one for each batch and other core at most',
+            counts['IPIs'] <= batches * (self.cores() - 1),
+            counts,
+        )
+        return counts
 
 
 def tell(vms, *lines):
-	"""Has snp_vm do what it must be able to."""
-	for line in lines:
-		answer = vms.ask(line)
-		if answer != 'ok':
-			raise vms.host.error(f'snp_vm: {line}: {answer}')
+    """Has snp_vm do what it must be able to."""
+    for line in lines:
+        answer = vms.ask(line)
+        if answer != 'ok':
+            raise vms.host.error(f'snp_vm: {line}: {answer}')
 
 
 def case(name, **machine):
-	"""With the full series, and with the base series to compare."""
-	def register(function):
-		machine.setdefault('smp', CORES_4)
-		scenario(f'{name}, base series', kernel=EARLY, kind=Stale, **machine)(function)
-		scenario(name, kernel=SERIES, kind=Stale, **machine)(function)
-		return function
-	return register
+    """With the full series, and with the base series to compare."""
+
+    def register(function):
+        machine.setdefault('smp', CORES_4)
+        scenario(f'{name}, base series', kernel=EARLY, kind=Stale, **machine)(function)
+        scenario(name, kernel=SERIES, kind=Stale, **machine)(function)
+        return function
+
+    return register
 
 
 @case('stale: boot')
 def boot(m):
-	m.start()
-	m.end()
+    m.start()
+    m.end()
 
 
 @case('stale: teardown', nodes=True)
 def teardown(m):
-	"""Three guests in as many regions, at once: what the passes cost is bounded by what they have touched."""
-	m.start()
-	before = m.regions()
-	vms = m.guests('--vms 3 --memory 16M --node 1,2,3')
-	touched = {pa for pa, region in m.regions().items()
-		   if region['assigned'] > before.get(pa, {}).get('assigned', 0)}
-	m.equal('snp_vm ends well', 0, vms.close())
-	counts = m.end()
-	if not m.full:
-		return
-	touched |= {e['address'] for e in m.events('clear', since=m.begun)}
-	k, c = len(touched), m.cores()
-	m.judge('IPIs <= ceil(k / batch) * (c - 1)', counts['IPIs'] <= -(-k // BATCH) * (c - 1), (k, c, counts))
-	executed = sum(counts[key] for key in ('uncached', 'cached', 'failed'))
-	m.judge('RMPOPTs <= k * c', executed <= k * c, (k, c, counts))
-	m.judge('queries <= n', counts['status'] <= len(m.in_reach()), counts)
+    """Three guests in as many regions, at once: what the passes cost is bounded by what they have touched."""
+    m.start()
+    before = m.regions()
+    vms = m.guests('--vms 3 --memory 16M --node 1,2,3')
+    touched = {
+        pa for pa, region in m.regions().items() if region['assigned'] > before.get(pa, {}).get('assigned', 0)
+    }
+    m.equal('snp_vm ends well', 0, vms.close())
+    counts = m.end()
+    if not m.full:
+        return
+    touched |= {e['address'] for e in m.events('clear', since=m.begun)}
+    k, c = len(touched), m.cores()
+    m.judge('IPIs <= ceil(k / batch) * (c - 1)', counts['IPIs'] <= -(-k // BATCH) * (c - 1), (k, c, counts))
+    executed = sum(counts[key] for key in ('uncached', 'cached', 'failed'))
+    m.judge('RMPOPTs <= k * c', executed <= k * c, (k, c, counts))
+    m.judge('queries <= n', counts['status'] <= len(m.in_reach()), counts)
 
 
 def load_on_node_0(m):
-	"""So what the driver keeps for long comes from there. What it borrows comes from where the CPU is."""
-	m.check(f"taskset -c 0 sh -c '{m.load()}'")
-	m.start()
+    """So what the driver keeps for long comes from there. What it borrows comes from where the CPU is."""
+    m.check(f"taskset -c 0 sh -c '{m.load()}'")
+    m.start()
 
 
 @case('stale: status ioctl', **NODES)
 def status_ioctl(m):
-	"""Once from a CPU of each node"""
-	load_on_node_0(m)
-	for cpu in CPUS:
-		m.check(f'taskset -c {cpu} sev_ioctl snp_platform_status')
-	m.end(OTHER_NODES)
+    """Once from a CPU of each node"""
+    load_on_node_0(m)
+    for cpu in CPUS:
+        m.check(f'taskset -c {cpu} sev_ioctl snp_platform_status')
+    m.end(OTHER_NODES)
 
 
 @scenario('stale: all ioctls', kind=Stale, kernel=SERIES, **NODES)
 def ioctls(m):
-	load_on_node_0(m)
-	borrowing = set()
-	for command in IOCTLS:
-		for cpu in CPUS:
-			begun = m.now()
-			status, output = m.run(f'taskset -c {cpu} sev_ioctl {command}')
-			m.judge(f'{command} from CPU {cpu}', status == 0, output)
-			if m.events('clear', since=begun):
-				borrowing.add(command)
-			m.quiet(f'nothing is lost after {command} from CPU {cpu}')
-	m.judge('those that borrow pages of other nodes did so',
-		{'snp_platform_status', 'get_id2', 'pek_csr', 'pdh_cert_export'} <= borrowing, borrowing)
-	m.end()
+    load_on_node_0(m)
+    borrowing = set()
+    for command in IOCTLS:
+        for cpu in CPUS:
+            begun = m.now()
+            status, output = m.run(f'taskset -c {cpu} sev_ioctl {command}')
+            m.judge(f'{command} from CPU {cpu}', status == 0, output)
+            if m.events('clear', since=begun):
+                borrowing.add(command)
+            m.quiet(f'nothing is lost after {command} from CPU {cpu}')
+    m.judge(
+        'those that borrow pages of other nodes did so',
+        {'snp_platform_status', 'get_id2', 'pek_csr', 'pdh_cert_export'} <= borrowing,
+        borrowing,
+    )
+    m.end()
 
 
 @case('stale: memory outlives the VM', nodes=True)
 def outlives(m):
-	m.start()
-	vms = m.guests('--memory 16M --node 1')
-	tell(vms, 'close-vm 0')
-	m.check('sleep 30')
-	tell(vms, 'close-memory 0')
-	# KVM keeps the VM for the memory's sake, so that the base series gets by.
-	m.end()
-	vms.close()
+    m.start()
+    vms = m.guests('--memory 16M --node 1')
+    tell(vms, 'close-vm 0')
+    m.check('sleep 30')
+    tell(vms, 'close-memory 0')
+    # KVM keeps the VM for the memory's sake, so that the base series gets by.
+    m.end()
+    vms.close()
 
 
 @case('stale: holes in the memory of a VM', nodes=True)
 def punched(m):
-	m.start()
-	vms = m.guests('--memory 16M --node 1')
-	tell(vms, *(f'punch 0 {offset}M 4M' for offset in range(0, 16, 4)))
-	m.equal('the VM lives', 1, len(m.psp('guests')))
-	m.end({4 * GB})
-	vms.close()
+    m.start()
+    vms = m.guests('--memory 16M --node 1')
+    tell(vms, *(f'punch 0 {offset}M 4M' for offset in range(0, 16, 4)))
+    m.equal('the VM lives', 1, len(m.psp('guests')))
+    m.end({4 * GB})
+    vms.close()
 
 
 @case('stale: conversion longer than the delay', nodes=True)
 def slow(m):
-	m.start()
-	vms = m.guests('--memory 16M --node 1')
-	tell(vms, 'close-vm 0')
-	for offset in range(16):
-		tell(vms, f'punch 0 {offset}M 1M')
-		m.check('sleep 2')
-	m.end({4 * GB})
-	vms.close()
+    m.start()
+    vms = m.guests('--memory 16M --node 1')
+    tell(vms, 'close-vm 0')
+    for offset in range(16):
+        tell(vms, f'punch 0 {offset}M 1M')
+        m.check('sleep 2')
+    m.end({4 * GB})
+    vms.close()
 
 
 @case('stale: 50 VMs', nodes=True)
 def many(m):
-	m.start()
-	order = random.Random(50)
-	waves = []
-	for wave in range(5):
-		waves.append([m.guests('--vms 10 --memory 1M --node 1,2,3,4'), list(range(10))])
-		for _ in range(8):
-			vms, left = order.choice([w for w in waves if w[1]])
-			tell(vms, f'close {left.pop(order.randrange(len(left)))}')
-			m.check(f'sleep {order.randrange(4)}')
-	for vms, left in waves:
-		tell(vms, *(f'close {number}' for number in left))
-		m.equal('snp_vm ends well', 0, vms.close())
-	m.equal('50 VMs have come and gone', 50,
-		len(m.events('psp-done', since=m.begun, value=PSP['SNP_DECOMMISSION'])))
-	m.end()
+    m.start()
+    order = random.Random(50)
+    waves = []
+    for wave in range(5):
+        waves.append([m.guests('--vms 10 --memory 1M --node 1,2,3,4'), list(range(10))])
+        for _ in range(8):
+            vms, left = order.choice([w for w in waves if w[1]])
+            tell(vms, f'close {left.pop(order.randrange(len(left)))}')
+            m.check(f'sleep {order.randrange(4)}')
+    for vms, left in waves:
+        tell(vms, *(f'close {number}' for number in left))
+        m.equal('snp_vm ends well', 0, vms.close())
+    m.equal(
+        '50 VMs have come and gone',
+        50,
+        len(m.events('psp-done', since=m.begun, value=PSP['SNP_DECOMMISSION'])),
+    )
+    m.end()
 
 
 def reload(m):
-	m.check(f'rmmod kvm_amd && rmmod ccp && {m.load()}')
+    m.check(f'rmmod kvm_amd && rmmod ccp && {m.load()}')
 
 
 @scenario('stale: reload', kind=Stale, nodes=True)
 @scenario('stale: reload, legacy shutdown', kind=Stale, kernel=SERIES, nodes=True, x86_shutdown=False)
 def reloaded(m):
-	"""Each of the above with a shutdown before the pass that it leads to."""
-	m.start()
-	for turn in range(2):
-		m.check('sev_ioctl snp_platform_status 1 2')
-		reload(m)
-		vms = m.guests('--vms 2 --memory 16M --node 1,2')
-		tell(vms, 'punch 0 0M 8M', 'close-vm 0', 'close-vm 1')
-		m.fails('not while there is memory of a guest', 'rmmod kvm_amd', 'in use|unavailable')
-		m.check('sleep 8')
-		m.equal('snp_vm ends well', 0, vms.close())
-		reload(m)
-		m.check(f'sleep {turn * 5}')
-		m.guests('--vms 5 --memory 1M --node 1,2,3,4').close()
-		m.check(f'sleep {9 + turn}')
-		reload(m)
-	m.quiet()
+    """Each of the above with a shutdown before the pass that it leads to."""
+    m.start()
+    for turn in range(2):
+        m.check('sev_ioctl snp_platform_status 1 2')
+        reload(m)
+        vms = m.guests('--vms 2 --memory 16M --node 1,2')
+        tell(vms, 'punch 0 0M 8M', 'close-vm 0', 'close-vm 1')
+        m.fails('not while there is memory of a guest', 'rmmod kvm_amd', 'in use|unavailable')
+        m.check('sleep 8')
+        m.equal('snp_vm ends well', 0, vms.close())
+        reload(m)
+        m.check(f'sleep {turn * 5}')
+        m.guests('--vms 5 --memory 1M --node 1,2,3,4').close()
+        m.check(f'sleep {9 + turn}')
+        reload(m)
+    m.quiet()
 
 
 @scenario('stale: shutdown fails', kind=Stale, kernel=SERIES, nodes=True, others=MATRIX[1:])
 def shutdown_fails(m):
-	"""A pass that was due is not forgotten."""
-	m.start()
-	m.check('sev_ioctl snp_platform_status 1 2')
-	m.qom_set('psp0', 'fail', 'SNP_SHUTDOWN_EX:1')
-	m.check('rmmod kvm_amd')
-	m.equal('SNP_SHUTDOWN_EX has failed', '', m.psp('fail'))
-	m.quiet()
+    """A pass that was due is not forgotten."""
+    m.start()
+    m.check('sev_ioctl snp_platform_status 1 2')
+    m.qom_set('psp0', 'fail', 'SNP_SHUTDOWN_EX:1')
+    m.check('rmmod kvm_amd')
+    m.equal('SNP_SHUTDOWN_EX has failed', '', m.psp('fail'))
+    m.quiet()
 
 
 @scenario('stale: legacy shutdown', kind=Stale, kernel=SERIES, nodes=True, x86_shutdown=False)
 def legacy(m):
-	"""SnpEn stays set, so checks are skipped again afterwards. No pass runs during SNP_SHUTDOWN_EX."""
-	m.start()
-	# A pass is due within the time that the firmware takes.
-	m.check('sev_ioctl snp_platform_status 1 2; sleep 9')
-	m.qom_set('psp0', 'hold', 'SNP_SHUTDOWN_EX')
-	unloading = m.program('rmmod kvm_amd')
-	m.wait(lambda: m.psp('held'), 'SNP_SHUTDOWN_EX')
-	asked = m.last('psp', value=PSP['SNP_SHUTDOWN_EX'])
-	m.settle()
-	m.equal('no RMPOPT while the firmware shuts down', [], m.verified(asked))
-	m.qom_set('psp0', 'hold', '')
-	m.equal('unloading ends well', 0, unloading.close())
-	m.equal('RMPOPT_BASE stays enabled on every core', [m.first | 1] * m.cores(), m.bases())
-	m.quiet()
+    """SnpEn stays set, so checks are skipped again afterwards. No pass runs during SNP_SHUTDOWN_EX."""
+    m.start()
+    # A pass is due within the time that the firmware takes.
+    m.check('sev_ioctl snp_platform_status 1 2; sleep 9')
+    m.qom_set('psp0', 'hold', 'SNP_SHUTDOWN_EX')
+    unloading = m.program('rmmod kvm_amd')
+    m.wait(lambda: m.psp('held'), 'SNP_SHUTDOWN_EX')
+    asked = m.last('psp', value=PSP['SNP_SHUTDOWN_EX'])
+    m.settle()
+    m.equal('no RMPOPT while the firmware shuts down', [], m.verified(asked))
+    m.qom_set('psp0', 'hold', '')
+    m.equal('unloading ends well', 0, unloading.close())
+    m.equal('RMPOPT_BASE stays enabled on every core', [m.first | 1] * m.cores(), m.bases())
+    m.quiet()
 
 
 @scenario('stale: memory hotplug', kind=Stale, kernel=SERIES, append='mem=6G memhp_default_state=offline')
 def memory_hotplug(m):
-	"""The kernel gets to know of the GB from 6 GB on later, and forgets it again. The RMP covers it."""
-	region = 6 * GB
-	m.start()
-	m.judge('before the kernel knows of it a region is optimized', all(region in t for t in m.tables().values()),
-		m.tables())
-	sysfs = '/sys/devices/system/memory'
-	size = int(m.check(f'cat {sysfs}/block_size_bytes'), 16)
+    """The kernel gets to know of the GB from 6 GB on later, and forgets it again. The RMP covers it."""
+    region = 6 * GB
+    m.start()
+    m.judge(
+        'before the kernel knows of it a region is optimized',
+        all(region in t for t in m.tables().values()),
+        m.tables(),
+    )
+    sysfs = '/sys/devices/system/memory'
+    size = int(m.check(f'cat {sysfs}/block_size_bytes'), 16)
 
-	def add(start):
-		for pa in range(start, start + GB, size):
-			m.check(f'echo {pa:#x} >{sysfs}/probe')
-		return [f'{sysfs}/memory{pa // size}/state' for pa in range(start, start + GB, size)]
+    def add(start):
+        for pa in range(start, start + GB, size):
+            m.check(f'echo {pa:#x} >{sysfs}/probe')
+        return [f'{sysfs}/memory{pa // size}/state' for pa in range(start, start + GB, size)]
 
-	def visits(change):
-		begun = m.now()
-		change()
-		m.settle()
-		m.equal('and nothing is lost', set(), m.lost())
-		return [e for e in m.verified(begun) if e['address'] == region]
+    def visits(change):
+        begun = m.now()
+        change()
+        m.settle()
+        m.equal('and nothing is lost', set(), m.lost())
+        return [e for e in m.verified(begun) if e['address'] == region]
 
-	def all_states(state):
-		m.check(f'for f in {" ".join(blocks)}; do echo {state} >$f; done')
+    def all_states(state):
+        m.check(f'for f in {" ".join(blocks)}; do echo {state} >$f; done')
 
-	def place_page():
-		m.check(f'modprobe rmp_place first={region // GB} regions=1')
-		m.said('a page of it can be assigned', 'rmp_place: 1 regions have a private page')
+    def place_page():
+        m.check(f'modprobe rmp_place first={region // GB} regions=1')
+        m.said('a page of it can be assigned', 'rmp_place: 1 regions have a private page')
 
-	blocks = add(region)
-	m.equal('new memory needs no visit', [], visits(lambda: all_states('online_movable')))
-	m.equal('nor does a page that is assigned', [], visits(place_page))
-	m.judge('it is not optimized then', region not in m.now_optimized()[0] and
-		not any(region in t for t in m.tables().values()), m.tables())
-	m.equal('once a page of it is returned all cores visit it', m.cores(),
-		len(visits(lambda: m.check('rmmod rmp_place'))))
-	m.equal('memory that goes needs no visit', [], visits(lambda: all_states('offline')))
-	# At the end no segment of the RMP begins, and finish() looks for RMPOPT there.
-	add(m.top)
-	m.guests('--memory 1M').close()
-	m.quiet('memory that the RMP does not cover is left alone')
+    blocks = add(region)
+    m.equal('new memory needs no visit', [], visits(lambda: all_states('online_movable')))
+    m.equal('nor does a page that is assigned', [], visits(place_page))
+    m.judge(
+        'it is not optimized then',
+        region not in m.now_optimized()[0] and not any(region in t for t in m.tables().values()),
+        m.tables(),
+    )
+    m.equal(
+        'once a page of it is returned all cores visit it',
+        m.cores(),
+        len(visits(lambda: m.check('rmmod rmp_place'))),
+    )
+    m.equal('memory that goes needs no visit', [], visits(lambda: all_states('offline')))
+    # At the end no segment of the RMP begins, and finish() looks for RMPOPT there.
+    add(m.top)
+    m.guests('--memory 1M').close()
+    m.quiet('memory that the RMP does not cover is left alone')
 
 
 @scenario('stale: starvation', kind=Stale, kernel=SERIES, nodes=True)
 def starvation(m):
-	"""An SNP VM ends every 5 s, for 120 s. Each end puts the pass off, but not for ever."""
-	m.start()
-	vm = 'snp_vm --memory 2M --node {} </dev/null >/dev/null'
-	# Region 5 is stale from now on, region 4 again and again.
-	m.check(f'{vm.format(2)}; for i in $(seq 24); do sleep 5; {vm.format(1)} || exit; done', 900)
-	m.settle()
-	ends = [e['at'] for e in m.events('psp-done', since=m.begun, value=PSP['SNP_DECOMMISSION'])]
-	m.equal('VMs have come and gone', 25, len(ends))
-	m.judge('each would put off the pass', all(b - a < DELAY for a, b in zip(ends, ends[1:])), ends)
-	passes = m.passes(m.begun)
-	begun = [m.begun] + [entries[0]['at'] for entries in passes]
-	for last, at in zip(begun, begun[1:]):
-		wait = at - min(end for end in ends if end > last)
-		m.judge('a pass begins within the deadline of the first request', wait <= DEADLINE + m.slack,
-			f'{wait / SECOND:.3f} s')
-	optimized = [e for e in m.verified(ends[0]) if e['address'] == 5 * GB and e['result']]
-	m.equal('every core has optimized region 5', m.cores(), len({e['core'] for e in optimized}))
-	wait = optimized[-1]['at'] - ends[0]
-	m.judge('it has waited, until the deadline', 2 * DELAY < wait <= DEADLINE + m.slack, f'{wait / SECOND:.3f} s')
-	m.equal('nothing is lost', set(), m.lost())
+    """An SNP VM ends every 5 s, for 120 s. Each end puts the pass off, but not for ever."""
+    m.start()
+    vm = 'snp_vm --memory 2M --node {} </dev/null >/dev/null'
+    # Region 5 is stale from now on, region 4 again and again.
+    m.check(f'{vm.format(2)}; for i in $(seq 24); do sleep 5; {vm.format(1)} || exit; done', 900)
+    m.settle()
+    ends = [e['at'] for e in m.events('psp-done', since=m.begun, value=PSP['SNP_DECOMMISSION'])]
+    m.equal('VMs have come and gone', 25, len(ends))
+    m.judge('each would put off the pass', all(b - a < DELAY for a, b in zip(ends, ends[1:])), ends)
+    passes = m.passes(m.begun)
+    begun = [m.begun] + [entries[0]['at'] for entries in passes]
+    for last, at in zip(begun, begun[1:]):
+        wait = at - min(end for end in ends if end > last)
+        m.judge(
+            'a pass begins within the deadline of the first request',
+            wait <= DEADLINE + m.slack,
+            f'{wait / SECOND:.3f} s',
+        )
+    optimized = [e for e in m.verified(ends[0]) if e['address'] == 5 * GB and e['result']]
+    m.equal('every core has optimized region 5', m.cores(), len({e['core'] for e in optimized}))
+    wait = optimized[-1]['at'] - ends[0]
+    m.judge(
+        'it has waited, until the deadline', 2 * DELAY < wait <= DEADLINE + m.slack, f'{wait / SECOND:.3f} s'
+    )
+    m.equal('nothing is lost', set(), m.lost())
 
 
-@scenario('stale: verdicts lost', kind=Stale, kernel=SERIES, memory='23G', smp=CORES_4, options=nodes_of(8, 3, 1, 19))
+@scenario(
+    'stale: verdicts lost',
+    kind=Stale,
+    kernel=SERIES,
+    memory='23G',
+    smp=CORES_4,
+    options=nodes_of(8, 3, 1, 19),
+)
 def verdicts_lost(m):
-	"""
-	Before the other cores follow, a page of each region of a batch is assigned, and in one
-	case returned. Hardware has forgotten the verdicts then, and each RMPOPT has to read the
-	RMP, with interrupts off: one is all that an IPI may cost. What the other cores have
-	missed that way they get later.
-	"""
-	m.start()
-	# That region is node 1. The firmware has pages in the one below.
-	first = 5
-	m.check(f'modprobe rmp_place first={first} regions={BATCH}')
-	m.said('a page of each region is assigned', f'rmp_place: {BATCH} regions have a private page')
-	regions = [pa * GB for pa in range(first, first + BATCH)]
-	private = '/sys/module/rmp_place/parameters/private'
+    """
+    Before the other cores follow, a page of each region of a batch is assigned, and in one
+    case returned. Hardware has forgotten the verdicts then, and each RMPOPT has to read the
+    RMP, with interrupts off: one is all that an IPI may cost. What the other cores have
+    missed that way they get later.
+    """
+    m.start()
+    # That region is node 1. The firmware has pages in the one below.
+    first = 5
+    m.check(f'modprobe rmp_place first={first} regions={BATCH}')
+    m.said('a page of each region is assigned', f'rmp_place: {BATCH} regions have a private page')
+    regions = [pa * GB for pa in range(first, first + BATCH)]
+    private = '/sys/module/rmp_place/parameters/private'
 
-	def lose(text, lost, change):
-		"""Returns how many regions the IPI to a core has read the RMP for, at most."""
-		m.check(f'echo 1 >{private}')
-		m.settle()
-		begun = m.now()
-		m.qom_set('snp0', 'hold-rmpopt', regions[-1])
-		m.check(f'echo 0 >{private}')
-		m.wait(lambda: m.snp('held-rmpopt'), 'the first core to be held')
-		m.equal(f'{text}: the first core has verified the regions but the last', regions[:-1],
-			[e['address'] for e in m.verified(begun) if e['result']])
-		held = m.now()
-		result = change()
-		m.equal(f'{text}: the verdicts are lost', set(lost),
-			{e['address'] for e in m.events('clear', since=held)} & set(regions[:-1]))
-		m.qom_set('snp0', 'hold-rmpopt', NO_HOLD)
-		m.check('sleep 24')
-		most = []
-		for core in range(m.cores()):
-			# IPIs of two passes are farther apart than RMPOPT of one.
-			ipis, last = [0], 0
-			for e in m.verified(begun):
-				if e['core'] == core and not e['irqs']:
-					if e['at'] > last + SECOND:
-						ipis.append(0)
-					ipis[-1] += bool(e['entries'])
-					last = e['at']
-			most.append(max(ipis))
-		m.judge(f'{text}: no IPI reads the RMP for more than one region', max(most) <= 1, most)
-		m.equal(f'{text}: nothing is lost', set(), m.lost())
-		return result, max(most)
+    def lose(text, lost, change):
+        """Returns how many regions the IPI to a core has read the RMP for, at most."""
+        m.check(f'echo 1 >{private}')
+        m.settle()
+        begun = m.now()
+        m.qom_set('snp0', 'hold-rmpopt', regions[-1])
+        m.check(f'echo 0 >{private}')
+        m.wait(lambda: m.snp('held-rmpopt'), 'the first core to be held')
+        m.equal(
+            f'{text}: the first core has verified the regions but the last',
+            regions[:-1],
+            [e['address'] for e in m.verified(begun) if e['result']],
+        )
+        held = m.now()
+        result = change()
+        m.equal(
+            f'{text}: the verdicts are lost',
+            set(lost),
+            {e['address'] for e in m.events('clear', since=held)} & set(regions[:-1]),
+        )
+        m.qom_set('snp0', 'hold-rmpopt', NO_HOLD)
+        m.check('sleep 24')
+        most = []
+        for core in range(m.cores()):
+            # IPIs of two passes are farther apart than RMPOPT of one.
+            ipis, last = [0], 0
+            for e in m.verified(begun):
+                if e['core'] == core and not e['irqs']:
+                    if e['at'] > last + SECOND:
+                        ipis.append(0)
+                    ipis[-1] += bool(e['entries'])
+                    last = e['at']
+            most.append(max(ipis))
+        m.judge(f'{text}: no IPI reads the RMP for more than one region', max(most) <= 1, most)
+        m.equal(f'{text}: nothing is lost', set(), m.lost())
+        return result, max(most)
 
-	lose('all returned', regions[:-1], lambda: m.check(f'echo 1 >{private} && echo 0 >{private}'))
-	_, read = lose('all kept', regions[:-1], lambda: m.check(f'echo 1 >{private}'))
-	m.equal('all kept: one had to read it', 1, read)
-	m.check(f'echo 0 >{private}')
-	m.quiet('they are optimized once they are returned')
-	m.check(f'echo 1 >{TRACE}/events/rmpopt/rmpopt_pass_end/enable')
-	vms, read = lose('first one kept', regions[:1], lambda: m.guests('--memory 2M --node 1'))
-	m.equal('first one kept: one had to read it', 1, read)
-	missed, retried = [e for e in traced(m) if e['event'] == 'rmpopt_pass_end'][-2:]
-	m.equal('first one kept: the kernel says what was missed', str(BATCH), missed['missed'])
-	m.judge('... and that it was got', 'missed' in retried['reason'] and retried['missed'] == '0', retried)
-	vms.close()
-	m.check('rmmod rmp_place')
-	m.quiet()
+    lose('all returned', regions[:-1], lambda: m.check(f'echo 1 >{private} && echo 0 >{private}'))
+    _, read = lose('all kept', regions[:-1], lambda: m.check(f'echo 1 >{private}'))
+    m.equal('all kept: one had to read it', 1, read)
+    m.check(f'echo 0 >{private}')
+    m.quiet('they are optimized once they are returned')
+    m.check(f'echo 1 >{TRACE}/events/rmpopt/rmpopt_pass_end/enable')
+    vms, read = lose('first one kept', regions[:1], lambda: m.guests('--memory 2M --node 1'))
+    m.equal('first one kept: one had to read it', 1, read)
+    missed, retried = [e for e in traced(m) if e['event'] == 'rmpopt_pass_end'][-2:]
+    m.equal('first one kept: the kernel says what was missed', str(BATCH), missed['missed'])
+    m.judge('... and that it was got', 'missed' in retried['reason'] and retried['missed'] == '0', retried)
+    vms.close()
+    m.check('rmmod rmp_place')
+    m.quiet()
 
 
 def described_as(m):
-	"""Whatever the firmware calls memory that the RMP covers, it is optimized."""
-	m.start()
-	ram = m.system_ram()
-	m.judge('the kernel takes the region for no RAM', all(last < 5 * GB or start >= 6 * GB for start, last in ram), ram)
-	m.judge('it is optimized on every core', all(5 * GB in t for t in m.tables().values()), m.tables())
-	m.guests('--vms 2 --memory 16M').close()
-	m.end()
+    """Whatever the firmware calls memory that the RMP covers, it is optimized."""
+    m.start()
+    ram = m.system_ram()
+    m.judge(
+        'the kernel takes the region for no RAM',
+        all(last < 5 * GB or start >= 6 * GB for start, last in ram),
+        ram,
+    )
+    m.judge('it is optimized on every core', all(5 * GB in t for t in m.tables().values()), m.tables())
+    m.guests('--vms 2 --memory 16M').close()
+    m.end()
 
 
 for kind, append in (('persistent memory', 'memmap=1G!5G'), ('Soft Reserved', 'memmap=1G%5G-1+0xefffffff')):
-	scenario(f'stale: {kind}', kind=Stale, kernel=SERIES, append=append)(described_as)
+    scenario(f'stale: {kind}', kind=Stale, kernel=SERIES, append=append)(described_as)
 
 
-@scenario('stale: suspend', kind=Stale, kernel=SERIES, nodes=True, append='suspend.pm_test_delay=0',
-	  others=MATRIX[:2])
+@scenario(
+    'stale: suspend',
+    kind=Stale,
+    kernel=SERIES,
+    nodes=True,
+    append='suspend.pm_test_delay=0',
+    others=MATRIX[:2],
+)
 def suspend(m):
-	"""As far as that goes without powering anything off: all but one CPU go offline."""
-	m.start()
-	for modules in True, False:
-		begun = m.now()
-		if modules:
-			m.check('sev_ioctl snp_platform_status 1 2')
-			m.judge('a region is stale', m.lost(), m.tables())
-		m.check('cd /sys/power && echo deep >mem_sleep && echo core >pm_test && echo mem >state')
-		m.equal('CPUs have come back', '0-3', m.check('cat /sys/devices/system/cpu/online').strip())
-		m.equal('no RMPOPT_BASE is written', [], m.events('base', 'base-gp', 'base-ignored', since=begun))
-		if modules:
-			m.quiet()
-			m.check('rmmod kvm_amd && rmmod ccp')
-	m.x86_shut_down()
-	m.settle()
-	m.equal('without SNP there is no RMPOPT', [], m.verified(m.last('psp', value=PSP['SNP_SHUTDOWN_EX'])))
+    """As far as that goes without powering anything off: all but one CPU go offline."""
+    m.start()
+    for modules in True, False:
+        begun = m.now()
+        if modules:
+            m.check('sev_ioctl snp_platform_status 1 2')
+            m.judge('a region is stale', m.lost(), m.tables())
+        m.check('cd /sys/power && echo deep >mem_sleep && echo core >pm_test && echo mem >state')
+        m.equal('CPUs have come back', '0-3', m.check('cat /sys/devices/system/cpu/online').strip())
+        m.equal('no RMPOPT_BASE is written', [], m.events('base', 'base-gp', 'base-ignored', since=begun))
+        if modules:
+            m.quiet()
+            m.check('rmmod kvm_amd && rmmod ccp')
+    m.x86_shut_down()
+    m.settle()
+    m.equal('without SNP there is no RMPOPT', [], m.verified(m.last('psp', value=PSP['SNP_SHUTDOWN_EX'])))
 
 
 EVENT = re.compile(r'(rmpopt_\w+): (.*)$')
 
 
 def traced(m):
-	"""Events, each with its fields, since the last call."""
-	text = m.check(f'cat {TRACE}/trace; echo >{TRACE}/trace')
-	return [{'event': match[1], **dict(field.split('=') for field in match[2].split())}
-		for match in map(EVENT.search, text.splitlines()) if match]
+    """Events, each with its fields, since the last call."""
+    text = m.check(f'cat {TRACE}/trace; echo >{TRACE}/trace')
+    return [
+        {'event': match[1], **dict(field.split('=') for field in match[2].split())}
+        for match in map(EVENT.search, text.splitlines())
+        if match
+    ]
 
 
 @scenario('stale: trace events', kind=Stale, kernel=SERIES, nodes=True)
 def trace(m):
-	"""The kernel's word, field by field, is what the referee has seen."""
-	m.start()
-	m.check(f'echo 1 >{TRACE}/events/rmpopt/enable')
-	queried = m.counters()['status']
-	begun = m.now()
-	vms = m.guests('--vms 2 --memory 16M --node 1,2')
-	m.equal('snp_vm ends well', 0, vms.close())
-	m.settle()
-	ipis = m.counters()['IPIs']
-	events = traced(m)
-	entries, = m.passes(begun)
-	visited = list(dict.fromkeys(e['address'] for e in entries))
-	m.equal('a pass begins and ends once', ['rmpopt_pass_begin', 'rmpopt_pass_end'],
-		[e['event'] for e in events if 'pass' in e['event']])
-	begin, end = (e for e in events if 'pass' in e['event'])
-	m.equal('... with these reasons and cores', ['return|request', str(m.cores())] * 2,
-		['|'.join(sorted(e['reason'].split('|'), reverse=True)) if key == 'reason' else e['cores']
-		 for e in (begin, end) for key in ('reason', 'cores')])
-	leader = entries[0]['core']
-	m.equal('verdicts are those of the first core',
-		[(hex(e['address']), str(int(bool(e['result'])))) for e in entries if e['core'] == leader],
-		[(e['pa'], e['optimized']) for e in events if e['event'] == 'rmpopt_verdict'])
-	m.equal('regions', str(len(visited)), end['regions'])
-	m.equal('no core has missed one', '0', end['missed'])
-	m.equal('optimized regions', str(len({e['address'] for e in entries if e['core'] != leader})), end['optimized'])
-	m.equal('queries', m.counters()['status'] - queried, int(end['queried']))
-	m.equal('IPIs', ipis, int(end['ipis']))
-	span = entries[-1]['at'] - entries[0]['at']
-	m.judge('duration', span <= int(end['ns']) <= span + SECOND, (span, end['ns']))
-	stale = [e for e in events if e['event'] == 'rmpopt_stale']
-	m.equal('each region visited has become stale once', sorted(hex(pa) for pa in visited),
-		sorted(e['pa'] for e in stale))
-	m.equal('... by a page that was returned', {'return'}, {e['reason'] for e in stale})
+    """The kernel's word, field by field, is what the referee has seen."""
+    m.start()
+    m.check(f'echo 1 >{TRACE}/events/rmpopt/enable')
+    queried = m.counters()['status']
+    begun = m.now()
+    vms = m.guests('--vms 2 --memory 16M --node 1,2')
+    m.equal('snp_vm ends well', 0, vms.close())
+    m.settle()
+    ipis = m.counters()['IPIs']
+    events = traced(m)
+    (entries,) = m.passes(begun)
+    visited = list(dict.fromkeys(e['address'] for e in entries))
+    m.equal(
+        'a pass begins and ends once',
+        ['rmpopt_pass_begin', 'rmpopt_pass_end'],
+        [e['event'] for e in events if 'pass' in e['event']],
+    )
+    begin, end = (e for e in events if 'pass' in e['event'])
+    m.equal(
+        '... with these reasons and cores',
+        ['return|request', str(m.cores())] * 2,
+        [
+            '|'.join(sorted(e['reason'].split('|'), reverse=True)) if key == 'reason' else e['cores']
+            for e in (begin, end)
+            for key in ('reason', 'cores')
+        ],
+    )
+    leader = entries[0]['core']
+    m.equal(
+        'verdicts are those of the first core',
+        [(hex(e['address']), str(int(bool(e['result'])))) for e in entries if e['core'] == leader],
+        [(e['pa'], e['optimized']) for e in events if e['event'] == 'rmpopt_verdict'],
+    )
+    m.equal('regions', str(len(visited)), end['regions'])
+    m.equal('no core has missed one', '0', end['missed'])
+    m.equal(
+        'optimized regions',
+        str(len({e['address'] for e in entries if e['core'] != leader})),
+        end['optimized'],
+    )
+    m.equal('queries', m.counters()['status'] - queried, int(end['queried']))
+    m.equal('IPIs', ipis, int(end['ipis']))
+    span = entries[-1]['at'] - entries[0]['at']
+    m.judge('duration', span <= int(end['ns']) <= span + SECOND, (span, end['ns']))
+    stale = [e for e in events if e['event'] == 'rmpopt_stale']
+    m.equal(
+        'each region visited has become stale once',
+        sorted(hex(pa) for pa in visited),
+        sorted(e['pa'] for e in stale),
+    )
+    m.equal('... by a page that was returned', {'return'}, {e['reason'] for e in stale})
 
-	reload(m)
-	m.settle()
-	stale = [e for e in traced(m) if e['event'] == 'rmpopt_stale']
-	m.equal('set-up has all visited', {hex(pa) for pa in m.in_reach()}, {e['pa'] for e in stale})
-	m.judge('... unless it was going to be', any(e['reason'] == 'setup' for e in stale), stale)
-	m.check(f'echo 0 >{TRACE}/events/rmpopt/enable; echo >{TRACE}/trace')
-	m.guests('--memory 16M --node 1').close()
-	m.settle()
-	m.equal('quiet when disabled', [], traced(m))
+    reload(m)
+    m.settle()
+    stale = [e for e in traced(m) if e['event'] == 'rmpopt_stale']
+    m.equal('set-up has all visited', {hex(pa) for pa in m.in_reach()}, {e['pa'] for e in stale})
+    m.judge('... unless it was going to be', any(e['reason'] == 'setup' for e in stale), stale)
+    m.check(f'echo 0 >{TRACE}/events/rmpopt/enable; echo >{TRACE}/trace')
+    m.guests('--memory 16M --node 1').close()
+    m.settle()
+    m.equal('quiet when disabled', [], traced(m))
 
 
 def stormy(m, conversions):
-	"""
-	RMPUPDATE on all CPUs against passes that run all the time, the firmware's pages and
-	guests, on vCPUs that run in parallel. Only a kernel for tests lets the delay be set.
-	"""
-	m.start()
-	m.check('echo 20 >/sys/module/sev/parameters/rmpopt_delay_ms')
-	m.check(f'''(modprobe rmp_storm conversions={conversions} seed=5; echo $? >/tmp/calm) >/dev/null 2>&1 &
+    """
+    RMPUPDATE on all CPUs against passes that run all the time, the firmware's pages and
+    guests, on vCPUs that run in parallel. Only a kernel for tests lets the delay be set.
+    """
+    m.start()
+    m.check('echo 20 >/sys/module/sev/parameters/rmpopt_delay_ms')
+    m.check(
+        f'''(modprobe rmp_storm conversions={conversions} seed=5; echo $? >/tmp/calm) >/dev/null 2>&1 &
 		while [ ! -f /tmp/calm ]; do
 			sev_ioctl snp_platform_status 10 2
 			snp_vm --vms 2 --memory 1M --node 3,4 </dev/null
-		done >/tmp/storm 2>&1''', 900)
-	m.equal('the storm is over', '0', m.check('cat /tmp/calm').strip())
-	m.judge('guests and ioctls got on with it', 'ready' in m.check('cat /tmp/storm'))
-	m.said('nothing has failed', r'rmp_storm: 4 CPUs.* 0 conversions failed, 0 pages leaked')
-	visited = len(m.verified(m.begun))
-	# A slow machine gets to fewer: 433 have been seen.
-	m.judge('there were passes all the time', visited > 100, f'{visited} RMPOPT')
-	m.check('sleep 2')
-	m.equal('nothing is lost', set(), m.lost())
-	m.check('rmmod rmp_storm')
+		done >/tmp/storm 2>&1''',
+        900,
+    )
+    m.equal('the storm is over', '0', m.check('cat /tmp/calm').strip())
+    m.judge('guests and ioctls got on with it', 'ready' in m.check('cat /tmp/storm'))
+    m.said('nothing has failed', r'rmp_storm: 4 CPUs.* 0 conversions failed, 0 pages leaked')
+    visited = len(m.verified(m.begun))
+    # A slow machine gets to fewer: 433 have been seen.
+    m.judge('there were passes all the time', visited > 100, f'{visited} RMPOPT')
+    m.check('sleep 2')
+    m.equal('nothing is lost', set(), m.lost())
+    m.check('rmmod rmp_storm')
 
 
 @scenario('stale: storm', kind=Stale, kernel=DEBUG, nodes=True, virtual_time=False, append='kunit.enable=0')
 def storm(m):
-	stormy(m, 20000)
+    stormy(m, 20000)
 
 
 def storm_kcsan(m):
-	"""Of all functions only the series' and those that call them: KCSAN knows no files."""
-	m.check(r"""cd /sys/kernel/debug && echo whitelist >kcsan
+    """Of all functions only the series' and those that call them: KCSAN knows no files."""
+    m.check(
+        r"""cd /sys/kernel/debug && echo whitelist >kcsan
 		awk '$2 ~ /^[tT]$/ && $3 ~ /rmpopt|^rmpupdate|^rmp_make_/ { print "!" $3 }' /proc/kallsyms |
-		while read -r f; do echo "$f" >kcsan; done; echo on >kcsan""")
-	m.check(m.load())
-	stormy(m, 30000)
-	print('# ' + m.check('head -n 9 /sys/kernel/debug/kcsan').replace('\n', '\n# '))
+		while read -r f; do echo "$f" >kcsan; done; echo on >kcsan"""
+    )
+    m.check(m.load())
+    stormy(m, 30000)
+    print('# ' + m.check('head -n 9 /sys/kernel/debug/kcsan').replace('\n', '\n# '))
 
 
 if os.environ.get('KCSAN'):
-	scenario('stale: storm, KCSAN', kind=Stale, nodes=True, virtual_time=False, kernel=KCSAN,
-		 append='kunit.enable=0 host.modules=no')(storm_kcsan)
+    scenario(
+        'stale: storm, KCSAN',
+        kind=Stale,
+        nodes=True,
+        virtual_time=False,
+        kernel=KCSAN,
+        append='kunit.enable=0 host.modules=no',
+    )(storm_kcsan)
 
 
 def report(path):
-	"""What each case has cost, for a reader."""
-	if not Stale.rows:
-		return
-	columns = ('uncached', 'cached', 'failed', 'status', 'IPIs')
-	lines = [f'{"case":46} {"passes":>6} {"regions":>7} ' + ' '.join(f'{c:>8}' for c in columns) + '  lost at the end']
-	for name, passes, visited, counts, found in sorted(Stale.rows):
-		lines.append(f'{name:46} {passes:6} {visited:7} ' + ' '.join(f'{counts[c]:8}' for c in columns) + f'  {found}')
-	path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
-	print('# ' + '\n# '.join(lines))
+    """What each case has cost, for a reader."""
+    if not Stale.rows:
+        return
+    columns = ('uncached', 'cached', 'failed', 'status', 'IPIs')
+    lines = [
+        f'{"case":46} {"passes":>6} {"regions":>7} '
+        + ' '.join(f'{c:>8}' for c in columns)
+        + '  lost at the end'
+    ]
+    for name, passes, visited, counts, found in sorted(Stale.rows):
+        lines.append(
+            f'{name:46} {passes:6} {visited:7} ' + ' '.join(f'{counts[c]:8}' for c in columns) + f'  {found}'
+        )
+    path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+    print('# ' + '\n# '.join(lines))
