@@ -26,7 +26,7 @@ Q := tools/testing/qemu-snp
 # MAP=FILE.svg        make run: the maps as a picture, too
 export BASE LINUX BENCH OTHER QEMU QEMU_CONFIGURE SIGNOFF KUNIT_FILTER MUTATIONS BARE LINUX_TEST HOST_TEST HOST_PROPERTIES QUICK KCSAN MAP
 
-.PHONY: help deps other linux export series kernel kunit roundtrip test run shell check bench mutate qemu qemu-test host-test qemu-export clean
+.PHONY: help deps other linux export series kernel kunit roundtrip lint test run shell check bench mutate qemu qemu-test host-test qemu-export clean
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -54,6 +54,9 @@ kunit: linux ## Run the KUnit tests in QEMU, by emulation (KUNIT_FILTER=...)
 
 roundtrip: linux ## Test that make linux, export and series lose nothing
 	@$T/roundtrip-test
+
+lint: linux ## Read everything with shellcheck, black, pylint, mypy, codespell and checkpatch
+	@$T/lint
 
 test: linux qemu ## Run all tests: KUnit, the round trip, the maps, qemu-test and host-test
 	@$T/test

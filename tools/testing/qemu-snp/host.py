@@ -305,11 +305,11 @@ class Host:
             self.options += ['-icount', f'shift={shift},sleep=off']
         # Whether to go on after a panic, for another kernel
         self.panics = False
-        self.entries = []
-        self.process = None
-        self.control = None
-        self.monitor = None
-        self.log = None
+        self.entries: list[dict] = []
+        self.process: subprocess.Popen | None = None
+        self.control: socket.socket | None = None
+        self.monitor: Qmp | None = None
+        self.log: Log
 
     def __enter__(self):
         self.log = Log(BUILD / 'log' / f'{self.name}.log')
@@ -347,6 +347,7 @@ class Host:
             fds.append(listener.fileno())
             options += ['-chardev', f'socket,id={name},fd={fds[-1]},server=on,wait=off']
         options += ['-mon', 'chardev=qmp,mode=control']
+        # pylint: disable-next=missing-kwoa  # It is in the dictionary.
         line = command_line(options=options, serial=('stdio', 'chardev:control'), **self.machine)
         # QEMU must not outlive a script that was killed.
         self.process = subprocess.Popen(
@@ -375,7 +376,7 @@ class Host:
 
     def error(self, what) -> HostError:
         """What to raise, with the log and the end of it."""
-        path = os.path.relpath(self.log.path, TOP)
+        path = os.path.relpath(str(self.log.path), TOP)
         if self.process and self.process.poll() is not None:
             # All that it has said is to be in the log.
             for thread in self.log.threads:
@@ -387,8 +388,9 @@ class Host:
 
     def disconnected(self, what) -> HostError:
         """The same, after QEMU has closed a socket, which it does while it ends."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(2)
+        if self.process:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(2)
         return self.error(what)
 
     def alive(self) -> bool:
@@ -418,7 +420,8 @@ class Host:
 
     def quit(self):
         self.qmp('quit')
-        self.process.wait()
+        if self.process:
+            self.process.wait()
         self.kill()
 
     # Waiting
@@ -473,17 +476,18 @@ class Host:
         encoded = base64.b64encode(command.encode()).decode()
         if len(encoded) > COMMAND_MAX:
             raise HostError(f'{self.name}: too long a command: {command[:60]}...')
-        if not self.control:
+        control = self.control
+        if not control:
             raise HostError(f'{self.name}: no machine to run {command[:60]}')
         deadline = time.monotonic() + timeout
         data = bytearray()
 
-        def receive(enough):
+        def receive(control, enough):
             while not enough():
                 # In pieces, to notice a kernel that has died.
-                self.control.settimeout(min(1, max(0.001, deadline - time.monotonic())))
+                control.settimeout(min(1, max(0.001, deadline - time.monotonic())))
                 try:
-                    piece = self.control.recv(65536)
+                    piece = control.recv(65536)
                 except TimeoutError:
                     if self.alive() and time.monotonic() < deadline:
                         continue
@@ -493,17 +497,17 @@ class Host:
                 data.extend(piece)
 
         try:
-            self.control.sendall(f'{token} {encoded}\n'.encode())
-            receive(lambda: b'\n' in data)
+            control.sendall(f'{token} {encoded}\n'.encode())
+            receive(control, lambda: b'\n' in data)
             head, _, rest = bytes(data).partition(b'\n')
             match = re.fullmatch(rf'{token} (\d+) (\d+)', head.decode('ascii', 'replace'))
             if not match:
                 raise ConnectionError(f'unexpected answer {head[:80]!r}')
             status, size = int(match[1]), int(match[2])
             data = bytearray(rest)
-            receive(lambda: len(data) >= size)
+            receive(control, lambda: len(data) >= size)
         except OSError as error:
-            self.control.close()
+            control.close()
             self.control = None
             if isinstance(error, TimeoutError):
                 raise self.error(f'{command[:200]}: not within {timeout} s') from None
@@ -531,6 +535,8 @@ class Host:
     # The machine
 
     def qmp(self, command, **arguments):
+        if not self.monitor:
+            raise HostError(f'{self.name}: no machine for {command}')
         try:
             return self.monitor.command(command, **arguments)
         except (ConnectionError, TimeoutError, ValueError) as error:
@@ -562,7 +568,7 @@ class Host:
 
     def passes(self, since=0) -> list[list[dict]]:
         """Those that began at SINCE or later: what RMPOPT was executed for, one after the other."""
-        result = []
+        result: list[list[dict]] = []
         for e in self.journal():
             if e['what'] != 'rmpopt' or e['value']:
                 continue

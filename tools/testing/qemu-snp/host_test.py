@@ -20,23 +20,11 @@ import sys
 
 sys.dont_write_bytecode = True
 
-from host import BUILD, HostError  # noqa: E402
-from machine import (
-    DELAY,
-    GB,
-    MATRIX,
-    Machine,
-    NO_HOLD,
-    PSP,
-    SECOND,
-    SERIES,
-    TABLE,  # noqa: E402
-    run_scenario,
-    scenario,
-    scenarios,
-)
-import sev_test  # noqa: E402, F401  # its scenarios
-import stale_test  # noqa: E402
+from host import BUILD
+from machine import DELAY, GB, MATRIX, NO_HOLD, PSP, SECOND, SERIES, TABLE, Machine
+from machine import run_scenario, scenario, scenarios
+import sev_test  # pylint: disable=unused-import  # its scenarios
+import stale_test
 
 DFFLUSH_REQUIRED = 0x0F
 # A failing SNP_DECOMMISSION is worth a WARN to KVM.
@@ -103,7 +91,7 @@ def life(m):
     m.all_optimized('which wins all back')
     vms.close()
 
-    for turn in range(2):
+    for _ in range(2):
         m.fails('CPUs cannot go offline', OFFLINE, 'busy')
         m.runs('kvm-amd can be unloaded', 'rmmod kvm_amd && rmmod ccp')
         shutdown = m.last('psp', value=PSP['SNP_SHUTDOWN_EX'])
@@ -112,7 +100,7 @@ def life(m):
         m.equal('no RMPOPT after the shutdown', [], m.verified(shutdown))
         m.runs(
             'CPUs can go offline and come back',
-            'cd /sys/devices/system/cpu/cpu3 && ' 'echo 0 >online && echo 1 >online',
+            'cd /sys/devices/system/cpu/cpu3 && echo 0 >online && echo 1 >online',
         )
         m.begin_anew()
         m.runs('kvm-amd can be loaded again', m.load())
@@ -133,7 +121,7 @@ def legacy(m):
     """SNP_EN stays set, and RMPOPT stays on. The next SNP_INIT clears the tables."""
     m.set_up()
     m.wait_pass(0)
-    for turn in range(2):
+    for _ in range(2):
         m.runs('kvm-amd can be unloaded', 'rmmod kvm_amd')
         m.equal('the firmware has shut down', 'uninit', m.psp('state')['snp'])
         m.fails('CPUs cannot go offline as long as SNP_EN is set', OFFLINE, 'busy')
@@ -277,7 +265,7 @@ def init_failures(m):
 def flush_failure(m):
     """The firmware has initialized SNP, but to the kernel that failed: it stays so until the next boot."""
     m.qom_set('psp0', 'fail', 'SNP_DF_FLUSH:1')
-    for turn in range(2):
+    for _ in range(2):
         m.run(m.load())
         m.equal('RMPOPT is not set up', [], m.events('base'))
         m.said('the kernel says what is left behind', LEFT_BEHIND)
@@ -319,7 +307,7 @@ def guest_failures(m):
                 m.leaked[0] = m.leaked.get(0, 0) + 1
                 m.warned |= complaint == DECOMMISSION_WARN
             else:
-                status, output = m.run(f'snp_vm --memory 16M --node 1 </dev/null')
+                status, output = m.run('snp_vm --memory 16M --node 1 </dev/null')
                 m.judge(f'{fail}: user space is told', status == 1 and 'firmware error' in output, output)
         m.equal(f'{fail}: has happened', '', m.psp('fail'))
         # KVM has destroyed the guest in any case. If it has no context, or none any more,

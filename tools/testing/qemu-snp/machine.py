@@ -16,8 +16,8 @@ import traceback
 
 sys.dont_write_bytecode = True
 
-import host  # noqa: E402
-from host import BUILD, HostError  # noqa: E402
+import host
+from host import BUILD, HostError
 
 GB = 1 << 30
 # What a core's RMPOPT table covers
@@ -25,7 +25,8 @@ TABLE = 2048 * GB
 SECOND = 1_000_000_000
 NO_HOLD = 2**64 - 1
 PSP = {'SNP_INIT_EX': 0x85, 'SNP_SHUTDOWN_EX': 0x86, 'SNP_DECOMMISSION': 0x90, 'SNP_PAGE_RECLAIM': 0xC7}
-# The kernel's RMPOPT_WORK_TIMEOUT and RMPOPT_WORK_DEADLINE, and how long a pass may take to begin and to end
+# The kernel's RMPOPT_WORK_TIMEOUT and RMPOPT_WORK_DEADLINE, and how long a pass may take to
+# begin and to end
 DELAY = 10 * SECOND
 DEADLINE = 30 * SECOND
 SLACK = 2 * SECOND
@@ -70,7 +71,7 @@ scenarios = []
 def wanted_settings():
     if WANTED == 'all':
         return [settings(*values) for values in itertools.product(*PROPERTIES.values())]
-    wanted = dict(part.partition('=')[::2] for part in WANTED.split(','))
+    wanted = dict(part.partition('=')[::2] for part in (WANTED or '').split(','))
     for name, value in wanted.items():
         if value not in PROPERTIES.get(name, ()):
             sys.exit(

@@ -33,9 +33,9 @@ def pattern(number, size):
     return b''.join(words)[:size]
 
 
-def fnv(data):
+def fnv(content):
     value = 0xCBF29CE484222325
-    for byte in data:
+    for byte in content:
         value = (value ^ byte) * 0x100000001B3 % 2**64
     return value
 
@@ -96,10 +96,10 @@ class Buffers(Machine):
     def lost(self, since):
         """Pages that the kernel has said to be leaked, by region. What it says is taken for excused."""
         self.mark()
-        found = {}
+        found: dict[int, int] = {}
         for line in self.log.console[since:]:
-            for first, end in LEAKING.findall(line):
-                for pfn in range(int(first, 16), int(end, 16)):
+            for first, last in LEAKING.findall(line):
+                for pfn in range(int(first, 16), int(last, 16)):
                     found[(pfn << 12) & -GB] = found.get((pfn << 12) & -GB, 0) + 1
         return found
 

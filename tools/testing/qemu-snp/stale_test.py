@@ -51,7 +51,10 @@ IOCTLS = (
 class Stale(Machine):
     """Counts what a case costs, from the end of the first pass on."""
 
-    rows = []
+    rows: list[tuple] = []
+    # When the case began, and the counters then
+    begun = 0
+    counted: dict[str, int] = {}
 
     def start(self):
         self.set_up()
@@ -252,7 +255,7 @@ def many(m):
     m.start()
     order = random.Random(50)
     waves = []
-    for wave in range(5):
+    for _ in range(5):
         waves.append([m.guests('--vms 10 --memory 1M --node 1,2,3,4'), list(range(10))])
         for _ in range(8):
             vms, left = order.choice([w for w in waves if w[1]])

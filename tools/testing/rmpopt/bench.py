@@ -37,9 +37,9 @@ import zlib
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / 'qemu-snp'))
 
-import coverage  # noqa: E402
-import host  # noqa: E402
-from host import BATCH, BUILD, CPUS, LOAD, NODES, PASS_GAP, HostError  # noqa: E402
+import coverage
+import host
+from host import BATCH, BUILD, CPUS, LOAD, NODES, PASS_GAP, HostError
 
 GB = coverage.GB
 # Entries of the RMP that the emulator reads for a region, one for each 2 MB
@@ -79,9 +79,10 @@ SLACK = 2
 MODEL = [
     f'RMPOPT that fails at the first entry: {CYCLES_FIRST_FAILS} cycles; with a cached verdict: {CYCLES_CACHED} '
     f'cycles, the upper figure published. The clock is taken to be {CLOCK_GHZ} GHz.',
-    f'One that scans a region: {US_SCAN:.1f} us, from the {PASS_CLEAN_MS} ms of a pass over {PASS_REGIONS} clean regions '
-    f'and the {PASS_FIRST_FAILS_MS} ms of one where each fails at its first entry, less a cached one. One that fails '
-    f'later is charged for the part of the {ENTRIES} entries that it reads.',
+    f'One that scans a region: {US_SCAN:.1f} us, from the {PASS_CLEAN_MS} ms of a pass over '
+    f'{PASS_REGIONS} clean regions and the {PASS_FIRST_FAILS_MS} ms of one where each fails at its '
+    f'first entry, less a cached one. One that fails later is charged for the part of the {ENTRIES} '
+    'entries that it reads.',
     f'A round of IPIs: {US_ROUND:.1f} us of the core that goes first, from the {PASS_FIRST_FAILS_MS} ms. Taking an '
     'interrupt is not charged to the other cores, which the IPIs per core are for.',
     'RMPOPT function 1: as one that fails at the first entry. Nothing has been published.',
@@ -126,7 +127,7 @@ def apart(times):
 
 def windows(trace):
     """By CPU the functions that it was asked for, in order: begin, end, function, whether by an IPI"""
-    found = {}
+    found: dict[int, list[tuple]] = {}
     begun = {}
     for line in trace.splitlines():
         match = ASKED.search(line)
@@ -156,8 +157,8 @@ def stretches(executed, asked):
     are off nobody knows when they were on in between, so the list goes on, until an
     RMPOPT has found them on, or something else is executed in an IPI.
     """
-    done = []
-    current = {}
+    done: list[list[dict]] = []
+    current: dict[int, tuple] = {}
     for e in executed:
         cpu = e['cpu']
         if e['irqs']:
@@ -252,9 +253,9 @@ class Bench(host.Host):
             f'cd {TRACING} && echo 0 >events/csd/csd_function_entry/enable && '
             'echo 0 >events/csd/csd_function_exit/enable'
         )
-        kept, written = re.search(
+        kept, written = re.findall(
             r'entries-in-buffer/entries-written: (\d+)/(\d+)', self.check(f'head -n 20 {TRACING}/trace')
-        ).groups()
+        )[0]
         if kept != written:
             raise self.error(f'trace events were lost: {kept} of {written} kept')
         packed = self.check(f'grep csd_function_ {TRACING}/trace | gzip -1 | base64', 600)
@@ -473,8 +474,9 @@ def starved(b):
     optimization to the firmware in the first half, and are stale until a pass.
     """
     b.load()
-    guests = f'for i in $(seq {STARVED // EVERY // 2}); do snp_vm --vms 1 --memory 1M --node 1 </dev/null; sleep {EVERY}; done'
-    victims = {(NODE_0 + node) * GB: None for node in (2, 3)}
+    one = f'snp_vm --vms 1 --memory 1M --node 1 </dev/null; sleep {EVERY}'
+    guests = f'for i in $(seq {STARVED // EVERY // 2}); do {one}; done'
+    victims = {(NODE_0 + node) * GB: 0.0 for node in (2, 3)}
     position = len(b.journal())
     for node in 2, 3:
         b.check(f'sev_ioctl snp_platform_status 1 {node} && {guests}', 1800)
@@ -486,7 +488,8 @@ def starved(b):
         lost = max((e['at'] for e in events if e['what'] == 'clear' and e['address'] == region), default=None)
         if lost is None:
             raise b.error(f'the firmware has borrowed no page at {region // GB} GB')
-        have = set()
+        have: set[int] = set()
+        until = end
         for e in events:
             if (
                 e['at'] > lost
@@ -497,8 +500,9 @@ def starved(b):
             ):
                 have.add(e['core'])
             if len(have) == number:
+                until = e['at']
                 break
-        victims[region] = ((e['at'] if len(have) == number else end) - lost) / SECOND
+        victims[region] = (until - lost) / SECOND
     seen = [e['at'] for e in events if e['what'] == 'rmpopt' and not e['value']]
     yield f'a guest ends every {EVERY} s for {STARVED} s', {
         'passes-then': apart(seen),
@@ -526,14 +530,15 @@ def verdicts(b, first):
     # which makes a worker for a work if none is idle.
     siblings = f'{sum(1 << cpu for cpu in range(1, cpus, 2)):x}'
     b.check(
-        f'echo {siblings} >/sys/devices/virtual/workqueue/cpumask && taskset -p {siblings} 1 && taskset -p {siblings} 2; '
-        f'for irq in /proc/irq/[0-9]*; do echo {siblings} >$irq/smp_affinity; done 2>/dev/null; true'
+        f'echo {siblings} >/sys/devices/virtual/workqueue/cpumask && '
+        f'taskset -p {siblings} 1 && taskset -p {siblings} 2'
     )
+    b.check(f'for irq in /proc/irq/[0-9]*; do echo {siblings} >$irq/smp_affinity; done 2>/dev/null; true')
     if len(b.place(f'first={first}', f'regions={MANY}')) != MANY:
         raise b.error('no private page in each region')
     give_back = f"echo 0 >{PRIVATE} && {VM}"
     yield f'a guest ends that was in {MANY} regions', b.step(give_back)
-    longest = max(b.stretches, key=len, default=[])
+    longest: list[dict] = max(b.stretches, key=len, default=[])
     if len(longest) < 2:
         raise LeftOut('its IPIs are for one region')
     held = longest[0]['address']
@@ -930,7 +935,7 @@ COVER_WIDTH = 76
 def cover(rows):
     """The tables of the cover letter: the largest machines, all kernels with RMPOPT; and what is left behind."""
     most = max((r['regions'] for r in rows if r['case'] == 'teardown'), default=0)
-    wanted = [
+    wanted: list[tuple[str, str, dict]] = [
         ('kvm-amd is loaded', 'boot', {'text': 'kvm-amd is loaded'}),
         ('a status ioctl of /dev/sev', 'boot', {'text': 'a status ioctl of /dev/sev, node 2'}),
         (

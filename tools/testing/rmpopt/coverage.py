@@ -183,7 +183,8 @@ class Map:
         return [self._row(some, cores) for some in regions]
 
     def _merge(self, groups):
-        merged, before = [], None
+        merged: list[list[int]] = []
+        before = None
         for some in groups:
             look = {tuple(self.kind(core, region) for core in self.cores) for region in some}
             noted = any(self.pages.get(r) or self.fixed.get(r) or r in self.rmp for r in some)
@@ -228,8 +229,8 @@ class Map:
 
 
 def paint(kind, wide, colour):
-    text = (kind.char * wide) if colour else f'{kind.char:<{wide}}'
-    return f'\033[{kind.ansi}m{text}\033[0m' if colour else text
+    plain = (kind.char * wide) if colour else f'{kind.char:<{wide}}'
+    return f'\033[{kind.ansi}m{plain}\033[0m' if colour else plain
 
 
 def legend(maps, colour=False):

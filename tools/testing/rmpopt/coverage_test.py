@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
 """Tests of coverage.py with data that is made up."""
+import re
 import sys
 import unittest
 import xml.etree.ElementTree
 
 sys.dont_write_bytecode = True
 
-import coverage  # noqa: E402
-from coverage import ASSIGNED, FIXED, GB, HOLE, LOST, NONE, OPTIMIZED, RMP, Map  # noqa: E402
+import coverage
+from coverage import ASSIGNED, FIXED, GB, HOLE, LOST, NONE, OPTIMIZED, RMP, Map
 
 
 def region(number, assigned=0, fixed=0, rmp=False):
@@ -100,8 +101,6 @@ class Text(unittest.TestCase):
         self.assertIn('\033[0m', coverage.legend([small()], colour=True))
 
     def test_colour_does_not_move_anything(self):
-        import re
-
         plain = re.sub('\033[^m]*m', '', small().text(colour=True))
         self.assertEqual(
             [len(line) for line in plain.splitlines()], [len(line) for line in small().text().splitlines()]

@@ -17,8 +17,8 @@ import sys
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / 'qemu-snp'))
 
-import coverage  # noqa: E402
-import host  # noqa: E402
+import coverage
+import host
 
 INITRD = host.BUILD / 'initramfs.gz'
 GUESTS = 3
@@ -113,7 +113,7 @@ class Run:
         When a bit that was clear was set last, of what came later than AFTER. The tables
         are made up from the journal; to execute RMPOPT again sets nothing.
         """
-        tables = {}
+        tables: dict[int, set[int]] = {}
         last = None
         for e in self.machine.journal():
             table = tables.setdefault(e['core'], set())

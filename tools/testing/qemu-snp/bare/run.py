@@ -175,8 +175,8 @@ class Run:
             return
         match = re.match(r'# expect regions ([\d,:]*)$', line)
         if match:
-            regions = [r for r in match[1].split(',') if r]
-            self.expected.append(('regions', None, None, regions))
+            listed = [r for r in match[1].split(',') if r]
+            self.expected.append(('regions', None, None, listed))
             return
         match = re.match(r'# expect journal (\S+) (-?\d+) (-?\d+) (\d+) (\d+)$', line)
         if match:
@@ -221,7 +221,7 @@ def main():
     run = Run(log, [v for k, v in options if k == '--provoked'])
     resets = sum(int(v) for k, v in options if k == '--reset')
     end = time.monotonic() + limit
-    connection = []
+    connection: list[Qmp] = []
 
     with tempfile.TemporaryDirectory() as tmp:
         path = os.path.join(tmp, 'qmp')
@@ -247,7 +247,7 @@ def main():
             with subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
             ) as qemu:
-                lines = queue.Queue()
+                lines: queue.Queue[str | None] = queue.Queue()
                 threading.Thread(target=reader, args=(qemu.stdout, lines), daemon=True).start()
                 try:
                     while run.plan is None:
