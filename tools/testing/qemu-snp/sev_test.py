@@ -74,10 +74,14 @@ class Buffers(Machine):
         )
 
     def pages(self):
-        """Pages that somebody has: allocated since boot, and not freed. Those of CPUs' lists are free."""
+        """
+        Pages that somebody has: allocated since boot, and not freed. Those of CPUs' lists are
+        free. KASAN keeps what was freed, until its cache is shrunk.
+        """
         return int(
             self.check(
                 '''echo 3 >/proc/sys/vm/drop_caches
+			for cache in /sys/kernel/slab/*; do echo 1 >$cache/shrink; done
 			awk '/^pgalloc_/ { n += $2 } /^pgfree / { n -= $2 } END { print n }' /proc/vmstat'''
             )
         )

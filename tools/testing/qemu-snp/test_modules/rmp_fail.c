@@ -26,9 +26,16 @@ static int fail_nth(struct kprobe *probe, struct pt_regs *regs)
 }
 NOKPROBE_SYMBOL(fail_nth);
 
+/* A probe that has one is not turned into a jump, which ignores what fail_nth() does. */
+static void not_optimized(struct kprobe *probe, struct pt_regs *regs, unsigned long flags)
+{
+}
+NOKPROBE_SYMBOL(not_optimized);
+
 static struct kprobe probe = {
 	.symbol_name = "rmp_make_private",
 	.pre_handler = fail_nth,
+	.post_handler = not_optimized,
 };
 
 static int __init rmp_fail_init(void)
