@@ -41,6 +41,10 @@ dev_links=
 # Whether the series has parts: fixes, the functional part, and what is for testing only.
 dev_parts=1
 
+# Who has written the patches, whoever has.
+author_name='RMPOPT developers'
+author_email=rmpopt@localhost
+
 # The kernel's make must see neither the variables nor the flags given to the
 # project's own make.
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES MAKEFILES
@@ -401,6 +405,13 @@ set_parts()
 	git -C "$1" update-ref -m "make $dev_make" refs/heads/functional "$functional"
 }
 
+# set_author REPO: what is committed there has the author that export asks for.
+set_author()
+{
+	git -C "$1" config user.name "$author_name"
+	git -C "$1" config user.email "$author_email"
+}
+
 # Says why the state of the tree must not be thrown away, nothing if it may be.
 unsaved_work()
 {
@@ -482,6 +493,7 @@ bring_tree()
 		commits=$(series_commits "$dev_tree" "$dev_project" "$dev_project")
 		git -C "$dev_tree" checkout -q --no-overwrite-ignore -B series "${commits##* }"
 		set_parts "$dev_tree" "$commits"
+		set_author "$dev_tree"
 		stamp_set "$dev_tree" "$inputs" "$commits" "$(stamp_get source)"
 		say "$name: brought to the series of $count"
 		return 0
@@ -499,6 +511,7 @@ bring_tree()
 	commits=$(series_commits "$new" "$dev_project" "$dev_project")
 	git -C "$new" checkout -q -B series "${commits##* }"
 	set_parts "$new" "$commits"
+	set_author "$new"
 	stamp_set "$new" "$inputs" "$commits" "$source"
 	if [ -e "$dev_tree" ]; then
 		mv "$dev_tree" "$new.old"
