@@ -28,16 +28,20 @@ logs=$build/log
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/rmpopt
 jobs=$(nproc)
 
-# The repository that a developer works in, and where its patches stand. The QEMU
-# scripts name their own, see tools/testing/qemu-snp/lib.sh.
+# The repository that a developer works in, where its patches and new files stand, and
+# where its mails go. The QEMU scripts name their own, see tools/testing/qemu-snp/lib.sh.
 dev_tree=$linux
 dev_project=$top
+dev_where=
+dev_mails=$build/series
+# Scripts: export, series, and the one that brings the tree, for these targets.
+dev_dir=tools/testing/rmpopt
+dev_bring=linux
 dev_make=linux
 [ "$BASE" = 7.3 ] || dev_make="linux BASE=$BASE"
 dev_export='export'
+dev_series=series
 dev_variable=LINUX
-# Whether new files of the project are links in the tree, in no commit.
-dev_links=
 # Whether the series has parts: fixes, the functional part, and what is for testing only.
 dev_parts=1
 
@@ -246,21 +250,22 @@ index_entries()
 	git ls-files -s -- "$@" | sed 's/ 0\t/ /'
 }
 
-# The project keeps new files as the series leaves them. What a file held when its patch
-# brought it follows from the diffs of later patches, undone from the last one on.
+# The project keeps new files as the series leaves them. What a file held at earlier steps
+# follows from the diffs of later patches, undone from the last one on.
 #
-# new_files_when_added REPO PROJECT FILES TMP: "MODE BLOB PATH" of each new file, as its
-# patch brings it, in TMP/added; as FILES has it, in TMP/final.
-new_files_when_added()
+# new_file_versions REPO PROJECT FILES TMP: "MODE BLOB PATH" of each new file that the patch
+# brings or changes, after it, in TMP/PATCH. At the last of these it is as FILES has it.
+new_file_versions()
 (
 	repo=$1 project=$2 files=$3 tmp=$4
 	# shellcheck disable=SC2030
 	export GIT_INDEX_FILE=$tmp/new
 	cd "$repo" || exit
 	git read-tree --empty
-	: >"$tmp/added"
 	mapfile -t patches < <(patch_files "$project")
 	for patch in ${patches[0]+"${patches[@]}"}; do
+		mkdir -p "$(dirname "$tmp/${patch#"$project/"}")"
+		: >"$tmp/${patch#"$project/"}"
 		while IFS= read -r path; do
 			[ -f "$files/$path" ] ||
 				die "${patch#"$project/"} brings $path, which the project does not have"
@@ -271,29 +276,48 @@ new_files_when_added()
 		done < <(stub_files "$patch")
 	done
 	[ ! -e "$tmp/entries" ] || git update-index --index-info <"$tmp/entries"
-	index_entries >"$tmp/final"
 	for ((i = ${#patches[@]} - 1; i >= 0; i--)); do
 		patch=${patches[i]}
+		# A patch that is none is told of when it is applied.
+		mapfile -t paths < <({ patch_diff "$patch" | git apply --numstat -z 2>/dev/null || :; } |
+			tr '\0' '\n' | cut -f 3-)
+		[ "${#paths[@]}" -eq 0 ] || mapfile -t paths < <(git ls-files -- "${paths[@]}")
+		[ "${#paths[@]}" -gt 0 ] || continue
+		index_entries "${paths[@]}" >"$tmp/${patch#"$project/"}"
 		mapfile -t stubs < <(stub_files "$patch")
-		if [ "${#stubs[@]}" -gt 0 ]; then
-			index_entries "${stubs[@]}" >>"$tmp/added"
-			git update-index --force-remove -- "${stubs[@]}"
-		fi
-		mapfile -t include < <(git ls-files)
-		[ "${#include[@]}" -gt 0 ] || continue
-		patch_diff "$patch" |
-			git apply -R --cached --whitespace=nowarn "${include[@]/#/--include=}" 2>"$tmp/error" ||
-			edited_new_file "${patch#"$project/"}" \
-				"$(sed -n 's/^error: patch failed: \(.*\):[0-9]*$/\1/p; s/^error: \([^:]*\): .*/\1/p' "$tmp/error" | head -n 1)"
+		[ "${#stubs[@]}" -eq 0 ] || git update-index --force-remove -- "${stubs[@]}"
+		mapfile -t paths < <(git ls-files -- "${paths[@]}")
+		for path in ${paths[0]+"${paths[@]}"}; do
+			patch_diff "$patch" | git apply -R --cached --whitespace=nowarn "--include=$path" 2>/dev/null ||
+				undo_in_edited "$project" "$patch" "$path" "$tmp"
+		done
 	done
 )
 
-# edited_new_file NAME PATH: NAME is the patch that has to change PATH.
-edited_new_file()
+# undo_in_edited PROJECT PATCH PATH TMP: PATH in the index was edited in the project where
+# PATCH changes it. Undoes the patch with what was edited there, which thus belongs to it.
+undo_in_edited()
 {
-	die "$2 was edited in the project, but $1 changes these lines after another patch brought them:" \
-		"take the edit back, make it in ${dev_tree#"$top"/} in the step that it belongs to" \
-		"(git commit --fixup, git rebase -i --autosquash base), and 'make $dev_export'"
+	local name=${2#"$1/"} path=$3 edited=$4/edited mode rc=0
+	mode=$(index_entries "$path" | cut -d ' ' -f 1)
+	git cat-file blob ":$path" >"$edited"
+	patch_diff "$2" | awk -v start="diff --git a/$path b/$path" '/^diff --git / { on = $0 == start } on' \
+		>"$edited.diff"
+	patch -s -R --merge --no-backup-if-mismatch "$edited" "$edited.diff" >/dev/null 2>&1 || rc=$?
+	[ "$rc" -le 1 ] ||
+		die "$path was edited in the project, and $name, which changes it, cannot be undone in it: take the" \
+			"edit back, make it in ${dev_tree#"$top"/} in the step that it belongs to" \
+			"(git commit --fixup, git rebase -i --autosquash base), and 'make $dev_export'"
+	# Of what it cannot merge it tells both sides; the second one is the patch's.
+	awk '
+		/^<<<<<<</ { skip = 1; next }
+		/^=======$/ && skip { skip = 0; next }
+		/^>>>>>>>/ { next }
+		!skip' "$edited" >"$edited.undone"
+	mode=$(sed -n 's/^old mode //p' "$edited.diff" | grep . || say "$mode")
+	printf '%s %s\t%s\n' "$mode" "$(git hash-object -w --no-filters -- "$edited.undone")" "$path" |
+		git update-index --index-info
+	say "Note: $path was edited in the project where $name changes it; 'make $dev_export' writes that patch anew" >&2
 }
 
 # Whether REPO stands on 7.2, of which some lines around those that the series changes differ.
@@ -317,11 +341,7 @@ series_commits()
 	cd "$repo" || exit
 	head=$(git rev-parse --verify -q 'base^{commit}') || die "${repo#"$top"/} has no tag base"
 	fixes=$head functional=$head
-	new_files_when_added "$repo" "$project" "$files" "$tmp"
-	declare -A when_added=()
-	while read -r mode blob path; do
-		when_added[$path]="$mode $blob"
-	done <"$tmp/added"
+	new_file_versions "$repo" "$project" "$files" "$tmp"
 	git read-tree base
 	while IFS= read -r patch; do
 		name=${patch#"$project/"}
@@ -342,24 +362,23 @@ series_commits()
 			without_diffstat)
 		{ printf '%s\n' "$subject"; [ -z "$body" ] || printf '\n%s\n' "$body"; } >"$tmp/message"
 		patch_diff "$patch" >"$tmp/diff"
-		if ! git apply --cached --whitespace=nowarn "$tmp/diff" 2>"$tmp/error"; then
+		# What it changes in new files has been found above.
+		mapfile -t exclude < <(comm -23 <(cut -d ' ' -f 3 "$tmp/$name" | sort) <(stub_files "$patch" | sort))
+		exclude=(${exclude[0]+"${exclude[@]/#/--exclude=}"})
+		if ! git apply --cached --whitespace=nowarn "${exclude[@]}" "$tmp/diff" 2>"$tmp/error"; then
 			# Not elsewhere: with less context a patch may find a wrong place.
 			if ! on_older_base "$repo" ||
-			   ! git apply -C1 --cached --whitespace=nowarn "$tmp/diff" 2>/dev/null; then
+			   ! git apply -C1 --cached --whitespace=nowarn "${exclude[@]}" "$tmp/diff" 2>/dev/null; then
 				die "$name does not apply to $(git log -1 --format=%s base): $(head -n 1 "$tmp/error")"
 			fi
 			say "Note: $name applies to $(git log -1 --format=%s base) by one line of context, not three" >&2
 		fi
-		mapfile -t stubs < <(stub_files "$patch")
-		if [ "${#stubs[@]}" -gt 0 ]; then
-			while read -r mode blob path; do
-				[ "${when_added[$path]% *}" = "$mode" ] ||
-					die "$path has mode ${when_added[$path]% *}, but $name says $mode"
-			done < <(index_entries "${stubs[@]}")
-			for path in "${stubs[@]}"; do
-				printf '%s\t%s\n' "${when_added[$path]}" "$path"
-			done | git update-index --index-info
-		fi
+		while IFS= read -r path; do
+			mode=$(index_entries "$path" | cut -d ' ' -f 1)
+			grep -qE "^$mode [0-9a-f]+ $path\$" "$tmp/$name" ||
+				die "$path has mode $(sed -n "s,^\([0-7]*\) [0-9a-f]* $path\$,\1,p" "$tmp/$name"), but $name says $mode"
+		done < <(stub_files "$patch")
+		[ ! -s "$tmp/$name" ] || sed 's/ /\t/2' "$tmp/$name" | git update-index --index-info
 		tree=$(git write-tree)
 		head=$(as_author "$author" "$email" "$date" \
 			git commit-tree "$tree" -p "$head" -F "$tmp/message")
@@ -369,12 +388,6 @@ series_commits()
 		*) functional=$head ;;
 		esac
 	done < <(patch_files "$project")
-	# A diff may have been undone at one place and made again at another.
-	if [ -s "$tmp/final" ]; then
-		path=$(cut -d ' ' -f 3 "$tmp/final" | xargs -d '\n' git ls-files -s -- | sed 's/ 0\t/ /' |
-			sort | comm -13 - <(sort "$tmp/final") | sed -n '1s/.* //p')
-		[ -z "$path" ] || edited_new_file "a later patch" "$path"
-	fi
 	say "$fixes $functional $head"
 )
 
