@@ -16,36 +16,15 @@ qemu_firmware=(-L /usr/share/seabios -L /usr/share/qemu)
 # What the shared functions act on, see rmpopt/lib.sh.
 dev_tree=$qemu_src
 dev_project=$qemu_snp
+dev_where=tools/testing/qemu-snp/
+dev_mails=$top/build/qemu-series
+dev_dir=tools/testing/qemu-snp
+dev_bring=src
 dev_make=qemu
 dev_export=qemu-export
+dev_series=qemu-series
 dev_variable=QEMU
-dev_links=1
 dev_parts=
-
-# Where new files of QEMU stand, named as QEMU names its directories.
-qemu_dirs=(accel docs hw include qapi system target)
-
-# New files of QEMU, one a line. What editors and git leave behind is none.
-new_files()
-(
-	cd "$qemu_snp" || exit
-	for d in "${qemu_dirs[@]}"; do
-		[ ! -d "$d" ] || find "$d" -type f ! -name '.*' ! -name '*~' ! -name '*.orig' ! -name '*.rej'
-	done | sort
-)
-
-# An editor may have put a file in the place of a link to the project's file.
-refuse_if_unlinked()
-{
-	local f
-	[ -e "$qemu_src" ] || return 0
-	while IFS= read -r f; do
-		if [ -f "$qemu_src/$f" ] && [ ! -L "$qemu_src/$f" ] && ! cmp -s "$qemu_src/$f" "$qemu_snp/$f"; then
-			die "build/qemu-snp/src/$f is no link to tools/testing/qemu-snp/$f any more, and they differ." \
-				"Nothing was touched. Keep the right one there, and remove the other"
-		fi
-	done < <(new_files)
-}
 
 # source_id DIR: what QEMU=DIR means now, its commit included.
 source_id()
