@@ -12,7 +12,7 @@ Q := tools/testing/qemu-snp
 # OTHER=DIRECTORY     make bench: another kernel with RMPOPT to compare, git checkout or directory
 # QEMU=DIRECTORY      QEMU 10.0 instead of Debian's: git checkout or directory
 # QEMU_CONFIGURE=OPT  make qemu: more options for QEMU's configure
-# SIGNOFF='NAME <M>'  make series: add that Signed-off-by
+# SIGNOFF='NAME <M>'  make series, qemu-series: add that Signed-off-by
 # KUNIT_FILTER=GLOB   make kunit: only these suites or tests
 # MUTATIONS=REGEX     make mutate: only those with a matching name
 # BARE=WORD           make qemu-test: of the kernel's runs on the bare machine those named like it
@@ -20,13 +20,14 @@ Q := tools/testing/qemu-snp
 # HOST_TEST=WORD      make host-test: only the scenarios named like it
 # HOST_PROPERTIES=P   make host-test: with NAME=VALUE,... of the emulator, or all of them in turn
 # QUICK=1             make host-test: without the debug kernel
-#                     make check: each step applies, and what the series changes compiles
+#                     make check: each step applies, and what the series changes compiles;
+#                     of QEMU's only checkpatch
 #                     make bench: a few cases, and whether they are within bounds
 # KCSAN=1             make host-test: also in a kernel that looks for data races
 # MAP=FILE.svg        make run: the maps as a picture, too
 export BASE LINUX BENCH OTHER QEMU QEMU_CONFIGURE SIGNOFF KUNIT_FILTER MUTATIONS BARE LINUX_TEST HOST_TEST HOST_PROPERTIES QUICK KCSAN MAP
 
-.PHONY: help deps other linux export series kernel kunit roundtrip lint test run shell check bench mutate qemu qemu-test host-test qemu-export clean
+.PHONY: help deps other linux export series kernel kunit roundtrip lint test run shell check check-linux bench mutate qemu qemu-src qemu-check qemu-test host-test qemu-export qemu-series clean
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -52,8 +53,9 @@ kernel: linux ## Build build/kernel, the kernel that "make run" boots
 kunit: linux ## Run the KUnit tests in QEMU, by emulation (KUNIT_FILTER=...)
 	@$T/kunit
 
-roundtrip: linux ## Test that make linux, export and series lose nothing
+roundtrip: linux qemu-src ## Test that make linux, export and series lose nothing, nor those of QEMU
 	@$T/roundtrip-test
+	@$Q/roundtrip-test
 
 lint: linux ## Read everything with shellcheck, black, pylint, mypy, codespell and checkpatch
 	@$T/lint
@@ -67,7 +69,9 @@ run: linux qemu ## Boot an emulated SNP host, start and stop guests, show what i
 shell: linux qemu ## The same machine with a shell
 	@$T/run --shell
 
-check: linux ## Build every step of the series and let the kernel's checkers read it (QUICK=1, BASE=...)
+check: check-linux qemu-check ## Build every step of both series and let their checkers read it (QUICK=1, BASE=...)
+
+check-linux: linux
 	@$T/check
 
 bench: other linux qemu ## Count what RMPOPT costs and gains, with and without the series (OTHER=..., QUICK=1)
@@ -82,14 +86,23 @@ mutate: linux ## Break the code on purpose and see the tests notice
 qemu: deps ## Build QEMU with an emulated SNP host in build/qemu-snp
 	@$Q/build
 
+qemu-src: deps
+	@$Q/src
+
+qemu-check: qemu-src
+	@$Q/check
+
 qemu-test: linux qemu ## Test the emulated SNP host: style, options, each rule on the bare machine, Linux
 	@$Q/test
 
 host-test: linux qemu ## Test the series on the emulated SNP host (HOST_TEST=..., QUICK=1, KCSAN=1)
 	@$Q/host-test
 
-qemu-export: deps ## Write the commits of build/qemu-snp/src back to tools/testing/qemu-snp/patches
+qemu-export: deps ## Write the commits of build/qemu-snp/src back to tools/testing/qemu-snp
 	@$Q/export
+
+qemu-series: qemu-src ## Write the mails for QEMU to build/qemu-series (SIGNOFF=...)
+	@$Q/series
 
 clean: ## Remove build/, unless work in build/linux or build/qemu-snp/src would be lost
 	@$T/clean
