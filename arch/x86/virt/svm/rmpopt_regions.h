@@ -46,11 +46,13 @@ struct rmpopt_pass {
  *	   executed for it, which may succeed now. Atomic, set in any context.
  * @optimized: RMPOPT has succeeded the last time. Only hardware knows whether
  *	       the region is still optimized. Belongs to the pass.
+ * @failed: RMPOPT has failed on some core, until a page is returned. Atomic.
  */
 struct rmpopt_regions {
 	unsigned int nr;
 	unsigned long *stale;
 	unsigned long *optimized;
+	unsigned long *failed;
 };
 
 /**

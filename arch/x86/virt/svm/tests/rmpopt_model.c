@@ -843,6 +843,7 @@ static void __init unboot(struct kunit *test)
 		destroy_workqueue(rmpopt_wq);
 		bitmap_free(rmpopt_regions.stale);
 		bitmap_free(rmpopt_regions.optimized);
+		bitmap_free(rmpopt_regions.failed);
 		free_cpumask_var(rmpopt_cpumask);
 		rmpopt_model_free();
 	}

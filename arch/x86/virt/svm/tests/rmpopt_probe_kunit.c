@@ -174,9 +174,9 @@ static void __init test_probe_no_memory(struct kunit *test)
 		expect_not_set_up(test);
 	}
 
-	/* The workqueue, two bitmaps, the CPU mask, and then it has worked out. */
-	KUNIT_EXPECT_EQ(test, n - 1, 4);
-	KUNIT_EXPECT_EQ(test, m->nr_live, 4);
+	/* The workqueue, three bitmaps, the CPU mask, and then it has worked out. */
+	KUNIT_EXPECT_EQ(test, n - 1, 5);
+	KUNIT_EXPECT_EQ(test, m->nr_live, 5);
 	m->fail_alloc = 0;
 	snp_setup_rmpopt();
 	run_pass();
