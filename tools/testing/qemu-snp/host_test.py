@@ -298,7 +298,6 @@ def guest_failures(m):
     ):
         command, _ = fail.split(':', 1)
         complaint = {'SNP_DECOMMISSION': DECOMMISSION_WARN, 'SNP_PAGE_RECLAIM': LEAK}.get(command)
-        begun = m.now()
         with m.expect(complaint) if complaint else contextlib.nullcontext():
             m.qom_set('psp0', 'fail', fail)
             if complaint:
@@ -310,10 +309,8 @@ def guest_failures(m):
                 status, output = m.run('snp_vm --memory 16M --node 1 </dev/null')
                 m.judge(f'{fail}: user space is told', status == 1 and 'firmware error' in output, output)
         m.equal(f'{fail}: has happened', '', m.psp('fail'))
-        # KVM has destroyed the guest in any case. If it has no context, or none any more,
-        # nobody asks for a pass, which then follows the first page that is returned.
-        asked = command not in ('SNP_GCTX_CREATE', 'SNP_LAUNCH_START', 'SNP_ACTIVATE')
-        end = m.last('psp-done') if asked else m.events('psp', since=begun)[0]['at']
+        # KVM has destroyed the guest in any case, and asks for a pass.
+        end = m.last('psp-done')
         m.one_pass(f'{fail}: after it', m.wait_pass(end), end)
         m.all_optimized(f'{fail}: all is optimized again')
         m.equal(f'{fail}: the next guest is well', 0, m.guests('--memory 16M --node 1').close())
@@ -466,6 +463,17 @@ def smt(m):
     m.x86_shut_down()
     m.runs('SMT can be turned on', f'echo on >{control}')
     m.equal('all CPUs are online', '0-3', m.check(online).strip())
+    m.begin_anew()
+    m.runs('the modules load again', m.load())
+    m.set_up()
+    # The second attempt must not be taken for done.
+    for _ in range(2):
+        m.fails('SMT cannot be turned off', f'echo off >{control}', 'busy')
+        m.equal('SMT stays on', 'on', m.check(f'cat {control}').strip())
+    m.runs('the modules can be unloaded again', 'rmmod kvm_amd && rmmod ccp')
+    m.x86_shut_down()
+    m.runs('SMT can be turned off', f'echo off >{control}')
+    m.equal('one thread of each core is online', '0,2', m.check(online).strip())
 
 
 def enable_tables(m, first, cpus='all'):

@@ -248,6 +248,21 @@ def failures(m):
     m.well('after that')
 
 
+@scenario('buffers: reclaim times out', kind=Buffers, kernel=DEBUG, append=POISON)
+def reclaim_timeout(m):
+    """The firmware does not return the page of a command in time. It may not be used by anybody."""
+    begin(m)
+    m.check('echo 2 >/sys/module/ccp/parameters/psp_cmd_timeout')
+    m.qom_set('psp0', 'hold', 'SNP_PAGE_RECLAIM')
+    with m.expect(LOST):
+        status, output = m.run('sev_ioctl platform_status')
+    m.judge('the command fails', status == 1, f'status {status}: {output[-500:]}')
+    m.said('and says why', 'sev command 0xc7 timed out, disabling PSP')
+    m.qom_set('psp0', 'hold', '')
+    m.runs('the modules can be unloaded', 'rmmod kvm_amd && rmmod ccp')
+    m.runs('memory can be used', 'head -c 1G /dev/zero >/tmp/zero && rm /tmp/zero')
+
+
 @scenario('buffers: init failures', kind=Buffers, kernel=DEBUG, append=f'{POISON} host.modules=no')
 def init_failures(m):
     """Memory that the firmware gets for long does not become its: the TMR, 2 MB, and what INIT_EX keeps."""
