@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Every target is a script in tools/testing/rmpopt or qemu-snp; see "make help".
+# Every target is a script; see "make help".
 
 SHELL := /bin/bash
+S := scripts
 T := tools/testing/rmpopt
-Q := tools/testing/qemu-snp
 
 # BASE=7.2            Debian's Linux 7.2 as base kernel instead of its 7.3
 # LINUX=PATH          base kernel instead of Debian's: git checkout, directory or tarball
@@ -36,73 +36,73 @@ help: ## List the targets
 	@sed -n 's/^# \([A-Z_]*=\)/  \1/p' Makefile
 
 deps: ## Install the Debian packages that are missing
-	@$T/deps
+	@$S/deps
 
 linux: deps ## Make or update build/linux: the base kernel and the series as commits
-	@$T/linux
+	@$S/linux
 
 export: deps ## Write the commits of build/linux back to patches/ and the new files
-	@$T/export
+	@$S/export
 
 series: linux ## Write the mails of the series to build/series (SIGNOFF=..., BASE=...)
-	@$T/series
+	@$S/series
 
 kernel: linux ## Build build/kernel, the kernel that "make run" boots
-	@$T/kernel
+	@$S/kernel
 
 kunit: linux ## Run the KUnit tests in QEMU, by emulation (KUNIT_FILTER=...)
-	@$T/kunit
+	@$S/kunit
 
 roundtrip: linux qemu-src ## Test that make linux, export and series lose nothing, nor those of QEMU
-	@$T/roundtrip-test
-	@$Q/roundtrip-test
+	@$T/tests/roundtrip-test
+	@$T/tests/qemu-roundtrip-test
 
 lint: linux ## Read everything with shellcheck, black, pylint, mypy, codespell and checkpatch
-	@$T/lint
+	@$S/lint
 
 test: linux qemu ## Run all tests: KUnit, the round trip, the maps, qemu-test and host-test
 	@$T/test
 
 run: linux qemu ## Boot an emulated SNP host, start and stop guests, show what is optimized (MAP=...)
-	@$T/run
+	@$T/demo/run
 
 shell: linux qemu ## The same machine with a shell
-	@$T/run --shell
+	@$T/demo/run --shell
 
 check: check-linux qemu-check ## Build every step of both series and let their checkers read it (QUICK=1, BASE=...)
 
 check-linux: linux
-	@$T/check
+	@$S/check-series
 
 bench: other linux qemu ## Count what RMPOPT costs and gains, with and without the series (OTHER=..., QUICK=1)
-	@$T/bench
+	@$T/bench/bench
 
 other: deps
-	@$T/other
+	@$S/other
 
 mutate: linux ## Break the code on purpose and see the tests notice
 	@$T/mutate
 
 qemu: deps ## Build QEMU with an emulated SNP host in build/qemu-snp
-	@$Q/build
+	@$S/qemu
 
 qemu-src: deps
-	@$Q/src
+	@$S/qemu-src
 
 qemu-check: qemu-src
-	@$Q/check
+	@$S/check-qemu
 
 qemu-test: linux qemu ## Test the emulated SNP host: style, options, each rule on the bare machine, Linux
-	@$Q/test
+	@$T/tests/qemu-test
 
 host-test: linux qemu ## Test the series on the emulated SNP host (HOST_TEST=..., QUICK=1, KCSAN=1)
-	@$Q/host-test
+	@$T/tests/host-test
 
 qemu-export: deps ## Write the commits of build/qemu-snp/src back to tools/testing/qemu-snp
-	@$Q/export
+	@$S/qemu-export
 
 qemu-series: qemu-src ## Write the mails for QEMU to build/qemu-series (SIGNOFF=...)
-	@$Q/series
+	@$S/qemu-series
 
 clean: ## Remove build/, unless work in build/linux or build/qemu-snp/src would be lost
-	@$T/clean
+	@$S/clean

@@ -1,0 +1,314 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""
+run.py COUNTS: boots the kernel of the series on the emulated SNP host, starts and stops
+SNP guests, shows after each step which 1 GB regions are optimized on which core, and
+judges that. The numbers of judgements passed and failed go to the file COUNTS. The
+status is 3 if one has failed. MAP=FILE.svg writes the maps as a picture.
+
+run.py --shell: the same machine with a shell.
+
+Started by run, which builds what is needed.
+"""
+import os
+import pathlib
+import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / 'snphost'))
+
+import host
+import rmpopt_map
+
+INITRD = host.BUILD / 'initramfs.gz'
+GUESTS = 3
+GUEST_MEMORY = '64M'
+SNP_DECOMMISSION = 0x90
+# The kernel waits for 10 seconds before a pass. These are seconds of the guest's clock, of
+# which timers may be a little off, and in which everything has to be optimized again.
+DELAY = 10
+DELAY_TOLERANCE = 0.2
+AGAIN = 25
+PASS_TIMEOUT = 90
+# A pass says when it is over.
+PASS = r'rmpopt_pass_end: .*'
+APPEND = 'loglevel=8 trace_event=rmpopt:rmpopt_pass_end tp_printk'
+
+
+def names(cells):
+    """Cells, to be printed."""
+    return (
+        ', '.join(
+            f'{region} GB on core {core}'
+            for region, core in sorted((region, core) for core, region in cells)[:16]
+        )
+        or 'none'
+    )
+
+
+def more_pages(before, after):
+    """The regions with more assigned pages than before, and how many more."""
+    return {
+        region: number - before.pages.get(region, 0)
+        for region, number in after.pages.items()
+        if number > before.pages.get(region, 0)
+    }
+
+
+class Run:
+    def __init__(self, machine):
+        self.machine = machine
+        self.passed = self.failed = 0
+        self.colour = sys.stdout.isatty() and 'NO_COLOR' not in os.environ
+        self.maps = []
+        self.window = self.ram = None
+
+    def judge(self, good, text, why=''):
+        if good:
+            self.passed += 1
+            print(f'ok - {text}')
+        else:
+            self.failed += 1
+            print(f'not ok - {text}')
+            if why:
+                print(f'    {why}')
+        return good
+
+    def show(self, title, picture=True):
+        one = rmpopt_map.Map(
+            self.machine.snp('regions'), self.machine.snp('cores'), self.window, self.ram, title
+        )
+        print(f'\n{one.text(self.colour)}', flush=True)
+        if picture:
+            self.maps.append(one)
+        return one
+
+    # The journal
+
+    def decommissioned(self):
+        """When the firmware gave up guests, in the order of time."""
+        return sorted(
+            e['at']
+            for e in self.machine.journal()
+            if e['what'] == 'psp-done' and e['value'] == SNP_DECOMMISSION and not e['result']
+        )
+
+    def passes(self, after):
+        """When passes began, later than AFTER."""
+        return [entries[0]['at'] for entries in self.machine.passes(after + 1)]
+
+    def wait_pass(self, since=0, after=-1):
+        """
+        Waits for the end of a pass that has begun later than AFTER, nanoseconds of the
+        guest's clock. Looks at the console from SINCE on. Returns what the kernel says.
+        """
+        while True:
+            match = self.machine.wait_console(PASS, PASS_TIMEOUT, since)
+            since = self.machine.log.console.index(match.string, since) + 1
+            if self.passes(after):
+                return match[0]
+
+    def last_set(self, after):
+        """
+        When a bit that was clear was set last, of what came later than AFTER. The tables
+        are made up from the journal; to execute RMPOPT again sets nothing.
+        """
+        tables: dict[int, set[int]] = {}
+        last = None
+        for e in self.machine.journal():
+            table = tables.setdefault(e['core'], set())
+            if e['what'] == 'clear':
+                table.discard(e['address'])
+            elif e['what'] == 'clear-all':
+                tables.clear()
+            elif e['what'] == 'base':
+                table.clear()
+            elif e['what'] == 'rmpopt' and e['result'] and e['address'] not in table:
+                table.add(e['address'])
+                if e['at'] > after:
+                    last = e['at']
+        return last
+
+    @staticmethod
+    def lost(one):
+        """Cells that could be optimized and are not. A hole in the RAM is no excuse, the window ends with it."""
+        return one.cells(rmpopt_map.LOST) | one.cells(rmpopt_map.NONE)
+
+    def executed(self):
+        return sum(e['what'] == 'rmpopt' for e in self.machine.journal())
+
+    # The steps
+
+    def boot(self):
+        match = self.machine.wait_console(host.RMPOPT_ENABLED, 1)
+        self.ram = self.machine.system_ram()
+        # The RMP reaches to the end of the RAM and covers holes in it.
+        self.window = int(match[2], 16), min(int(match[3], 16), max(last for _, last in self.ram))
+        print(f'{match[0]}')
+        self.show('After boot')
+        cores = self.machine.snp('cores')
+        bases = {core['base'] for core in cores}
+        self.judge(
+            len(cores) == int(match[1]) and len(bases) == 1 and bases != {0},
+            f'RMPOPT_BASE is the same on all {len(cores)} cores',
+            f'cores of the kernel: {match[1]}, bases: {sorted(map(hex, bases))}',
+        )
+
+    def first_pass(self):
+        print('Waiting for the first pass, 10 seconds after SNP has been initialized ...', flush=True)
+        said = self.wait_pass()
+        before = self.show('After the first pass')
+        lost = self.lost(before)
+        self.judge(
+            before.optimized() and not lost,
+            f'the first pass: {said}',
+            f'not optimized: {names(lost)}' if lost else 'no region is optimized',
+        )
+        return before
+
+    def guests(self, before):
+        # Node 0 has the kernel's own regions; the other nodes have one each.
+        numbers = ','.join(str(1 + guest) for guest in range(GUESTS))
+        command = f'snp_vm --vms {GUESTS} --memory {GUEST_MEMORY} --node {numbers}'
+        print(f'Starting {GUESTS} guests: {command}', flush=True)
+        vms = self.machine.program(command)
+        vms.wait_line('^ready$', 120)
+        during = self.show(f'With {GUESTS} guests')
+        lost = before.optimized() - during.optimized()
+        regions = sorted({region for _, region in lost})
+        # Exactly the regions that guests have pages in, and those on all cores
+        expected = {cell for cell in before.optimized() if cell[1] in more_pages(before, during)}
+        self.judge(
+            lost and lost == expected,
+            f'{GUESTS} guests cost {len(lost)} cells, in {len(regions)} region(s): '
+            + ', '.join(f'{region} GB' for region in regions),
+            f'still optimized: {names(expected - lost)}; lost without a page: {names(lost - expected)}',
+        )
+        return vms, during
+
+    def teardown(self, vms):
+        """Returns where the console and the guest's clock are at the last one."""
+        since = 0
+        for guest in range(GUESTS):
+            since = self.machine.console_position()
+            answer = vms.ask(f'close {guest}')
+            self.judge(answer == 'ok', f'guest {guest} is torn down', answer)
+            self.show(f'{guest + 1} of {GUESTS} guests stopped', picture=guest == GUESTS - 1)
+        status = vms.close()
+        self.judge(status == 0, 'snp_vm ends well', f'status {status}: {vms.output()[-3:]}')
+        return since
+
+    def again(self, before, since):
+        ends = self.decommissioned()
+        if not self.judge(
+            len(ends) == GUESTS,
+            f'the firmware has decommissioned {GUESTS} guests',
+            f'it has decommissioned {len(ends)}',
+        ):
+            return None, None
+        end = ends[-1]
+        print('Waiting for the pass that follows the last teardown by 10 seconds ...', flush=True)
+        said = self.wait_pass(since, end)
+        after = self.show('In the end')
+        missing = self.lost(after) | before.optimized() - after.optimized()
+        left = more_pages(before, after)
+        self.judge(
+            not missing and not left,
+            f'all is optimized again: {said}',
+            f'not optimized: {names(missing)}; pages still assigned: '
+            + (', '.join(f'{number} in {region} GB' for region, number in left.items()) or 'none'),
+        )
+        begin = (self.passes(end)[0] - end) / 1e9
+        last = self.last_set(end)
+        seconds = None if last is None else (last - end) / 1e9
+        self.judge(
+            begin >= DELAY - DELAY_TOLERANCE and seconds is not None and seconds <= AGAIN,
+            f'the pass has begun {begin:.3f} s after the last teardown',
+            f'it has to wait for {DELAY} s, and to optimize all within {AGAIN} s, but '
+            + ('optimized nothing' if seconds is None else f'was through after {seconds:.3f} s'),
+        )
+        return after, seconds
+
+    def verdict(self):
+        for name, text in (
+            ('violations', 'no RMPOPT bit or TLB entry let a write through that it must not'),
+            ('audit-now', 'the tables agree with the RMP'),
+        ):
+            number = self.machine.snp(name)
+            self.judge(number == 0, text, f'{name}: {number}')
+        found = self.machine.complaints()
+        if not found and self.machine.tainted():
+            found = ['it is tainted']
+        self.judge(not found, 'no complaint of the kernel', '\n    '.join(found[:10]))
+
+    def summary(self, before, during, after, seconds):
+        print(f'\n{rmpopt_map.legend(self.maps, self.colour)}')
+        print(
+            f'cells optimized (core x region), of {before.total()}: {len(before.optimized())} before, '
+            f'{len(during.optimized())} with guests, {len(after.optimized()) if after else "?"} after'
+        )
+        losses = (after or before).losses()
+        for region, reason in losses.items():
+            print(f'{region} GB stays slow: {reason.text}')
+        if not losses:
+            print('no region with RAM stays slow')
+        if seconds is not None:
+            print(
+                f'from the last teardown to the last region optimized: {seconds:.3f} s of the guest\'s clock'
+            )
+        print(f'RMPOPT executed: {self.executed()} times')
+
+    def picture(self):
+        name = os.environ.get('MAP')
+        if name and self.maps:
+            pathlib.Path(name).write_text(
+                rmpopt_map.svg(self.maps, 'RMPOPT: regions optimized, core by core'), encoding='utf-8'
+            )
+            print(f'maps: {name}')
+
+    def all(self):
+        self.boot()
+        before = self.first_pass()
+        vms, during = self.guests(before)
+        since = self.teardown(vms)
+        after, seconds = self.again(before, since)
+        self.summary(before, during, after, seconds)
+        self.verdict()
+
+
+def shell():
+    print("Booting to a shell. 'poweroff' leaves it, or Ctrl-a x.", flush=True)
+    line = host.command_line(
+        initrd=INITRD, options=host.nodes(16), serial=('mon:stdio',), append='loglevel=4 shell=1'
+    )
+    os.execv(line[0], line)
+
+
+def main():
+    if sys.argv[1:] == ['--shell']:
+        shell()
+    if len(sys.argv) != 2:
+        sys.exit(__doc__.strip())
+    log = (host.BUILD / 'log' / 'run.log').relative_to(host.TOP)
+    print(f'Booting the kernel on the emulated SNP host (log: {log}) ...', flush=True)
+    passed, failed = 0, 1
+    try:
+        with host.Host('run', initrd=INITRD, options=host.nodes(16), append=APPEND) as machine:
+            run = Run(machine)
+            try:
+                run.all()
+                machine.quit()
+            except host.HostError as error:
+                run.judge(False, 'the run comes to its end', error)
+            run.picture()
+            passed, failed = run.passed, run.failed
+    except host.HostError as error:
+        print(f'not ok - the kernel boots\n    {error}')
+    pathlib.Path(sys.argv[1]).write_text(f'{passed} {failed}\n', encoding='utf-8')
+    if failed:
+        print(f'run: not as it should be, see above; log: {log}')
+        sys.exit(3)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,485 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""
+A host of which a scenario judges what RMPOPT has done to it: by what the emulator has
+seen. The kernel's word counts only where it complains. But for a few scenarios the
+guest's clock jumps while it is idle, so what depends on time is one command of the guest.
+"""
+import contextlib
+import itertools
+import os
+import pathlib
+import re
+import secrets
+import sys
+import threading
+import time
+import traceback
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / 'snphost'))
+
+import host
+from host import BUILD, HostError
+
+GB = 1 << 30
+# What a core's RMPOPT table covers
+TABLE = 2048 * GB
+SECOND = 1_000_000_000
+NO_HOLD = 2**64 - 1
+PSP = {'SNP_INIT_EX': 0x85, 'SNP_SHUTDOWN_EX': 0x86, 'SNP_DECOMMISSION': 0x90, 'SNP_PAGE_RECLAIM': 0xC7}
+# The kernel's RMPOPT_WORK_TIMEOUT and RMPOPT_WORK_DEADLINE, and how long a pass may take to
+# begin and to end
+DELAY = 10 * SECOND
+DEADLINE = 30 * SECOND
+SLACK = 2 * SECOND
+# The same where the guest's clock is ours, and others may use this machine
+SLACK_REAL = 8 * SECOND
+
+SERIES = BUILD / 'kernel'
+DEBUG = BUILD / 'debug' / 'kernel'
+QUICK = bool(os.environ.get('QUICK'))
+# What a scenario runs that does not say
+DEFAULT = SERIES if QUICK else DEBUG
+# Without the patches that follow the base series
+EARLY = BUILD / 'early' / 'kernel'
+KCSAN = BUILD / 'kcsan' / 'kernel'
+
+# Properties of amd-snp-host where no public document tells how hardware is; the first is the default
+PROPERTIES = {
+    'rmpopt-base-locked': ('gp', 'ignore', 'off'),
+    'rmpopt-disabled-table': ('clear', 'keep'),
+    'shutdown-rmpopt-en': ('clear', 'keep'),
+    'rmpopt-outside': ('cf0', 'gp'),
+}
+
+
+def settings(*values):
+    return dict(zip(PROPERTIES, values))
+
+
+# With the default each setting occurs, and the four ways in which disabled tables and shutdown can go.
+MATRIX = (
+    settings('ignore', 'keep', 'keep', 'gp'),
+    settings('off', 'clear', 'keep', 'cf0'),
+    settings('gp', 'keep', 'clear', 'gp'),
+)
+
+# How the properties are set for all scenarios that run: PROPERTY=VALUE,... or "all" for all ways
+WANTED = os.environ.get('HOST_PROPERTIES')
+
+scenarios = []
+
+
+def wanted_settings():
+    if WANTED == 'all':
+        return [settings(*values) for values in itertools.product(*PROPERTIES.values())]
+    wanted = dict(part.partition('=')[::2] for part in (WANTED or '').split(','))
+    for name, value in wanted.items():
+        if value not in PROPERTIES.get(name, ()):
+            sys.exit(
+                f'HOST_PROPERTIES: no {name}={value}, but '
+                + ', '.join(f'{name}={"|".join(values)}' for name, values in PROPERTIES.items())
+            )
+    return [wanted]
+
+
+def scenario(name, kind=None, others=(), **machine):
+    """
+    KIND is a class derived from Machine. In a hurry there is no debug kernel. With each
+    of OTHERS, settings of PROPERTIES, the scenario runs once more, on a kernel that is fast.
+    """
+
+    def register(function):
+        def add(properties, **changed):
+            text = f', {" ".join(properties.values())}' if properties else ''
+            scenarios.append(
+                (name + text, kind or Machine, {**machine, **changed, 'properties': properties}, function)
+            )
+
+        if QUICK and machine.get('kernel') == DEBUG:
+            return function
+        if WANTED:
+            for properties in wanted_settings():
+                add(properties)
+            return function
+        add({})
+        for properties in others:
+            add(properties, kernel=SERIES)
+        return function
+
+    return register
+
+
+def names(regions):
+    return ', '.join(f'{pa // GB} GB' for pa in regions)
+
+
+class Machine(host.Host):
+    """A host, the judgements on it, and its journal in the terms of RMPOPT."""
+
+    passed = failed = 0
+    counting = threading.Lock()
+
+    def __init__(
+        self,
+        name,
+        *,
+        kernel=DEFAULT,
+        smp='4,sockets=1,cores=2,threads=2',
+        memory='6G',
+        append='',
+        nodes=False,
+        virtual_time=True,
+        x86_shutdown=True,
+        properties=None,
+        snp_host='',
+        **machine,
+    ):
+        self.properties = {key: values[0] for key, values in PROPERTIES.items()} | (properties or {})
+        options = ''.join(f',{key}={value}' for key, value in self.properties.items())
+        machine['devices'] = (
+            f'amd-snp-host,id=snp0,journal=on{options}{snp_host}',
+            'amd-iommu,snp=on',
+            f'amd-psp,id=psp0,x86-shutdown={"on" if x86_shutdown else "off"}',
+        )
+        self.scenario = name
+        # Positions on the console between which the kernel may say something
+        self.excuses = []
+        self.warned = False
+        # The line of the console after which the kernel, or the modules, began anew
+        self.anew = 0
+        # The same of the kernel, which may not be the first
+        self.booted = 0
+        # Optimized regions and assigned pages before the first guest, and how many
+        # pages per region had to be leaked since then
+        self.before = None
+        self.leaked = {}
+        self.nodes = nodes
+        self.slack = SLACK if virtual_time else SLACK_REAL
+        # QEMU's q35 puts 2 GB of the memory below 4 GB. The RMP is in the last one.
+        self.top = 2 * GB + int(memory.removesuffix('G')) * GB
+        # Regions that the RMP covers: all up to the end, be there memory or not
+        self.covered = list(range(0, self.top, GB))
+        # Where the tables start
+        self.first = 0
+        if nodes:
+            machine['options'] = host.nodes(int(smp.split(',')[0]))
+        super().__init__(
+            f'host-{re.sub("[^A-Za-z0-9]+", "-", name)}',
+            kernel=kernel,
+            initrd=f'{kernel}.gz',
+            smp=smp,
+            memory=memory,
+            virtual_time=virtual_time,
+            append=f'loglevel=8 {append}',
+            boot_timeout=600,
+            **machine,
+        )
+
+    @staticmethod
+    def count(text, passed=0, failed=0):
+        """For all machines, of which some run at the same time"""
+        with Machine.counting:
+            Machine.passed += passed
+            Machine.failed += failed
+            print(text, flush=True)
+
+    def judge(self, text, good, why=''):
+        if good:
+            self.count(f'ok - {self.scenario}: {text}', passed=1)
+        else:
+            self.count(f'not ok - {self.scenario}: {text}\n    {why}', failed=1)
+        return good
+
+    def equal(self, text, expected, found):
+        return self.judge(text, expected == found, f'expected {expected}, found {found}')
+
+    def runs(self, text, command, timeout=host.TIMEOUT):
+        status, output = self.run(command, timeout)
+        return self.judge(text, status == 0, f'{command}: status {status}: {output[-500:]}')
+
+    def fails(self, text, command, regex, timeout=host.TIMEOUT):
+        status, output = self.run(command, timeout)
+        return self.judge(
+            text, status != 0 and re.search(regex, output), f'{command}: status {status}: {output[-500:]}'
+        )
+
+    def mark(self):
+        """The position of a line on the console that the kernel has been asked for."""
+        token = f'host-test: {secrets.token_hex(8)}'
+        self.check(f'echo "{token}" >/dev/kmsg')
+        self.wait_console(token)
+        return next(index for index, line in enumerate(self.log.console) if token in line)
+
+    def said(self, text, regex):
+        """Since begin_anew(). The line may be on its way to the log."""
+        try:
+            self.wait_console(regex, 20, self.anew)
+        except HostError:
+            return self.judge(text, False, f'the kernel has not said: {regex}')
+        return self.judge(text, True)
+
+    def begin_anew(self):
+        """What the kernel has said, and what was optimized, does not count any more."""
+        self.anew = self.mark()
+        self.before = None
+        self.leaked = {}
+
+    @contextlib.contextmanager
+    def expect(self, regex):
+        """Inside the kernel may complain of this."""
+        start = self.mark()
+        yield
+        self.excuse(regex, start, self.mark())
+
+    def excuse(self, regex, start, end):
+        self.excuses.append((re.compile(regex), start, end))
+
+    @contextlib.contextmanager
+    def stopped(self):
+        """The guest's clock stands still, no matter how long the script takes."""
+        self.qmp('stop')
+        try:
+            yield
+        finally:
+            self.qmp('cont')
+
+    def finish(self):
+        """What has to hold at the end of every scenario."""
+        self.mark()
+        found = [
+            line
+            for index, line in self.numbered_complaints()
+            if not any(start <= index < end and regex.search(line) for regex, start, end in self.excuses)
+        ]
+        self.judge('no complaint of the kernel', not found, '\n    '.join(found[:10]))
+        self.equal('the kernel is tainted only if it had to warn', self.warned, self.tainted())
+        self.equal('no violation', 0, self.snp('violations'))
+        self.equal('the tables agree with the RMP', 0, self.snp('audit-now'))
+        self.equal('no WRMSR of an enabled RMPOPT_BASE', [], self.base_rewritten())
+        self.equal(
+            'RMPOPT only where the RMP and the tables reach',
+            set(),
+            {e['address'] for e in self.events('rmpopt')} - set(self.in_reach()),
+        )
+        self.equal('the journal is complete', 0, self.snp('journal-lost'))
+        self.quit()
+
+    # What the emulator has seen
+
+    def events(self, *kinds, since=0, value=None):
+        return [
+            e
+            for e in self.journal()
+            if e['what'] in kinds and e['at'] >= since and value in (None, e['value'])
+        ]
+
+    def now(self):
+        """The guest's clock as the journal has it: right after its last entry."""
+        return self.journal()[-1]['at'] + 1 if self.journal() else 0
+
+    def verified(self, since=0):
+        return self.events('rmpopt', since=since, value=0)
+
+    def wait_pass(self, since):
+        """Until the first pass has ended that began after SINCE."""
+        self.wait(lambda: self.passes(since), 'a pass')
+        self.check('sleep 2')
+        return self.passes(since)[0]
+
+    def settle(self):
+        """Nothing happens for a little longer than the delay: then all is to be as it should."""
+        self.check('sleep 12')
+
+    def in_reach(self):
+        """Regions that RMPOPT has to care for, whatever the kernel says."""
+        return [pa for pa in self.covered if self.first <= pa < self.first + TABLE]
+
+    def base_rewritten(self):
+        """Writes to an RMPOPT_BASE that was enabled, also of the same value"""
+        return [e for e in self.events('base', 'base-gp', 'base-ignored') if e['address'] & 1]
+
+    def kernels_windows(self):
+        """Cores and tables as this kernel has said it, the last byte made an end"""
+        return [
+            (int(match[1]), int(match[2], 16), int(match[3], 16) + 1)
+            for match in map(host.RMPOPT_ENABLED.search, self.log.console[self.booted :])
+            if match
+        ]
+
+    def cores(self):
+        return len(self.snp('cores'))
+
+    def tables(self):
+        """Regions that are optimized, by core."""
+        return {
+            core['core']: {(core['base'] & -GB) + region * GB for region in core['regions']}
+            for core in self.snp('cores')
+        }
+
+    def bases(self):
+        return [core['base'] for core in self.snp('cores')]
+
+    def regions(self):
+        return {region['address']: region for region in self.snp('regions')}
+
+    def now_optimized(self):
+        """
+        What is optimizable, with nothing in it that RMPOPT would have to respect; the
+        tables; and regions. All of the same moment.
+        """
+        with self.stopped():
+            tables, regions = self.tables(), self.regions()
+        return (
+            {
+                pa
+                for pa in self.in_reach()
+                if not any(regions.get(pa, {}).get(key) for key in ('assigned', 'fixed', 'rmp'))
+            },
+            tables,
+            regions,
+        )
+
+    def all_optimized(self, text):
+        """
+        All that can be. The first time after begin_anew(), before there were guests, this
+        is kept. From then on the same has to be optimized, and as many pages assigned, but
+        for those in self.leaked.
+        """
+        wanted, tables, regions = self.now_optimized()
+        pages = {pa: region['assigned'] for pa, region in regions.items() if region['assigned']}
+        good = self.judge(
+            text,
+            wanted and all(table == wanted for table in tables.values()),
+            f'{sorted(pa // GB for pa in wanted)} GB expected, found '
+            f'{ {core: sorted(pa // GB for pa in t) for core, t in tables.items()} }',
+        )
+        if not self.before:
+            self.before = wanted, pages
+            if self.nodes:
+                rmp = {pa for pa, region in regions.items() if region['rmp']}
+                good &= self.equal(
+                    f'{text}: above 4 GB that is all but the RMP',
+                    set(range(4 * GB, self.top, GB)) - rmp,
+                    {pa for pa in wanted if pa >= 4 * GB},
+                )
+            return good
+        before, expected = self.before[0], dict(self.before[1])
+        for pa, number in self.leaked.items():
+            expected[pa] = expected.get(pa, 0) + number
+        good &= self.equal(f'{text}: what was before', before - set(self.leaked), wanted)
+        return self.equal(f'{text}: assigned pages as before', expected, pages) and good
+
+    def one_pass(self, text, entries, start, held=False, regions=None):
+        """
+        A pass that visits these regions and no others, or only such as have lost
+        something, at most once on each core, and not too early; nor too late, unless it
+        had to wait for another one that the script has held.
+        """
+        seen = [(e['core'], e['address']) for e in entries]
+        good = self.judge(
+            f'{text}: in one pass',
+            len(seen) == len(set(seen)),
+            f'{len(seen)} RMPOPT for {len(set(seen))} cells',
+        )
+        visited = list(dict.fromkeys(e['address'] for e in entries))
+        if regions is None:
+            lost = {e['address'] for e in self.events('clear') if e['at'] < entries[-1]['at']}
+            good &= self.judge(
+                f'{text}: only what has lost something',
+                visited and set(visited) <= lost | self.never_optimizable(),
+                f'{names(visited)}, but only {names(lost)} had lost something',
+            )
+        else:
+            good &= self.equal(f'{text}: the right regions in order', names(regions), names(visited))
+        delay = entries[0]['at'] - start
+        return (
+            self.judge(
+                f'{text}: 10 s later',
+                DELAY - SECOND // 50 <= delay and (held or delay <= DELAY + self.slack),
+                f'{delay / SECOND:.3f} s',
+            )
+            and good
+        )
+
+    def never_optimizable(self):
+        return set(self.in_reach()) - self.now_optimized()[0]
+
+    def set_up(self):
+        """RMPOPT is set up, and what that has to look like. The kernel tells once per boot."""
+        self.said('SNP is enabled', r'kvm_amd: SEV-SNP enabled')
+        self.equal(
+            'cores and tables, said once',
+            [(self.cores(), self.first, self.first + TABLE)],
+            self.kernels_windows(),
+        )
+        self.equal('RMPOPT_BASE on every core', [self.first | 1] * self.cores(), self.bases())
+
+    def x86_shut_down(self):
+        """The firmware has shut SNP down, and what that leaves on the cores."""
+        self.equal('SNP is off', 'uninit', self.psp('state')['snp'])
+        enabled = int(self.properties['shutdown-rmpopt-en'] == 'keep')
+        self.equal(
+            'RMPOPT_BASE is as the firmware leaves it', [self.first | enabled] * self.cores(), self.bases()
+        )
+
+    def last(self, *kinds, value=None):
+        return self.events(*kinds, value=value)[-1]['at']
+
+    def guests(self, *options):
+        vms = self.program(' '.join(('snp_vm', *options)))
+        vms.wait_line('^ready$')
+        return vms
+
+    def never(self):
+        """RMPOPT is not used. That there was time for a pass costs nothing, the clock jumps."""
+        self.check('sleep 15')
+        self.equal('RMPOPT is never executed', [], self.verified())
+        self.judge(
+            'RMPOPT_BASE is never enabled', not any(self.bases()) and not self.events('base'), self.bases()
+        )
+
+    @staticmethod
+    def load():
+        return host.LOAD
+
+    def asids(self):
+        return self.check("awk '$1 == \"sev_es\" { print $2 }' /sys/fs/cgroup/host/misc.current").strip()
+
+    def no_leaks(self):
+        """
+        Asks kmemleak, which the debug kernel has. It wants to be sure, so it takes two scans.
+        It does not look into the table of RMP segments, a page, and thinks they are lost.
+        """
+        if self.machine['kernel'] != DEBUG:
+            return
+        text = self.check(
+            'cd /sys/kernel/debug && echo scan >kmemleak && echo scan >kmemleak && cat kmemleak'
+        )
+        self.equal(
+            'nothing has leaked',
+            [],
+            [
+                report
+                for report in re.split('(?=unreferenced object)', text)
+                if report.strip() and 'alloc_rmp_segment_desc' not in report
+            ],
+        )
+
+
+def run_scenario(chosen):
+    name, kind, machine, function = chosen
+    since = time.monotonic()
+    why = None
+    try:
+        with kind(name, **machine) as m:
+            function(m)
+            m.finish()
+    except HostError as error:
+        why = str(error)
+    except Exception:  # pylint: disable=broad-except
+        # Most likely something is missing in the journal or on the console.
+        why = traceback.format_exc()
+    if why:
+        Machine.count(f'not ok - {name}: comes to its end\n    {why}', failed=1)
+    print(f'# {name}: {time.monotonic() - since:.0f} s', flush=True)
