@@ -31,6 +31,16 @@ logs=$build/log
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/rmpopt
 jobs=$(nproc)
 
+# kernel_dir NAME: where that kernel is built, see scripts/kernel.
+kernel_dir()
+{
+	case $1 in
+	full | full-debug | full-kcsan) say "$build/$1" ;;
+	core | without | other) say "$build/$1/kernel" ;;
+	*) die "$1 is not a kernel: take full, full-debug, full-kcsan, core, without or other" ;;
+	esac
+}
+
 # The repository that a developer works in, where its patches and new files stand, and
 # where its mails go. The QEMU scripts name their own, see scripts/qemu.sh.
 dev_tree=$linux

@@ -2,7 +2,7 @@
 """
 An emulated SNP host that a script starts, gives commands, asks and ends:
 
-	with Host('name', initrd=...) as host:
+	with Host('name') as host:
 		status, output = host.run('cat /proc/cpuinfo')
 		vms = host.program('snp_vm --vms 3')
 		vms.wait_line('ready')
@@ -25,12 +25,8 @@ import tempfile
 import threading
 import time
 
+from judge import BUILD, LOGS, TOP
 from qmp import Qmp
-
-HERE = pathlib.Path(__file__).resolve().parent
-TOP = HERE.parents[2]
-# lib.sh knows, unless this is run by hand.
-BUILD = pathlib.Path(os.environ.get('RMPOPT_BUILD') or TOP / 'build')
 
 # Two threads of eight cores, and a PSP with which SNP is set up.
 SMP = '16,sockets=1,cores=8,threads=2'
@@ -77,10 +73,14 @@ def qemu_paths() -> list[str]:
     ).stdout.splitlines()
 
 
+def kernel_dir(name) -> pathlib.Path:
+    """Where one of the kernels of scripts/kernel is built, as lib.sh has it."""
+    return BUILD / name if name.startswith('full') else BUILD / name / 'kernel'
+
+
 def command_line(
-    kernel=BUILD / 'kernel',
+    kernel='full',
     *,
-    initrd,
     append='',
     options=(),
     devices=DEVICES,
@@ -90,7 +90,8 @@ def command_line(
     serial=('stdio',),
 ) -> list[str]:
     """
-    QEMU's command line. The kernel is a build directory. The clock watchdog misjudges
+    QEMU's command line. The kernel is one of those of scripts/kernel, its initramfs that of
+    host-kernel. The clock watchdog misjudges
     emulated CPUs, whose TSCs run as the host lets them.
     """
     line = [
@@ -116,9 +117,9 @@ def command_line(
         line += ['-serial', port]
     line += [
         '-kernel',
-        f'{kernel}/arch/x86/boot/bzImage',
+        f'{kernel_dir(kernel)}/arch/x86/boot/bzImage',
         '-initrd',
-        str(initrd),
+        f'{kernel_dir(kernel)}.gz',
         '-append',
         f'console=ttyS0 panic=-1 tsc=reliable lpj=5000000 {append}'.strip(),
     ]
@@ -312,7 +313,7 @@ class Host:
         self.log: Log
 
     def __enter__(self):
-        self.log = Log(BUILD / 'log' / f'{self.name}.log')
+        self.log = Log(LOGS / f'{self.name}.log')
         try:
             self._start()
             self.wait_console('^host-init: ready$', self.boot_timeout)

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
 """
-run.py COUNTS: boots the kernel of the series on the emulated SNP host, starts and stops
-SNP guests, shows after each step which 1 GB regions are optimized on which core, and
-judges that. The numbers of judgements passed and failed go to the file COUNTS. The
-status is 3 if one has failed. MAP=FILE.svg writes the maps as a picture.
+run.py: boots the kernel of the series on the emulated SNP host, starts and stops SNP guests,
+shows after each step which 1 GB regions are optimized on which core, and judges that. The
+last line is the sum. The status is 3 if a judgement has failed. MAP=FILE.svg writes the maps
+as a picture.
 
 run.py --shell: the same machine with a shell.
 
@@ -19,8 +19,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / 'snphost'))
 
 import host
 import rmpopt_map
+from judge import Judge
 
-INITRD = host.BUILD / 'initramfs.gz'
 GUESTS = 3
 GUEST_MEMORY = '64M'
 SNP_DECOMMISSION = 0x90
@@ -56,23 +56,12 @@ def more_pages(before, after):
 
 
 class Run:
-    def __init__(self, machine):
+    def __init__(self, machine, judge):
         self.machine = machine
-        self.passed = self.failed = 0
+        self.judge = judge.judge
         self.colour = sys.stdout.isatty() and 'NO_COLOR' not in os.environ
         self.maps = []
         self.window = self.ram = None
-
-    def judge(self, good, text, why=''):
-        if good:
-            self.passed += 1
-            print(f'ok - {text}')
-        else:
-            self.failed += 1
-            print(f'not ok - {text}')
-            if why:
-                print(f'    {why}')
-        return good
 
     def show(self, title, picture=True):
         one = rmpopt_map.Map(
@@ -149,8 +138,8 @@ class Run:
         cores = self.machine.snp('cores')
         bases = {core['base'] for core in cores}
         self.judge(
-            len(cores) == int(match[1]) and len(bases) == 1 and bases != {0},
             f'RMPOPT_BASE is the same on all {len(cores)} cores',
+            len(cores) == int(match[1]) and len(bases) == 1 and bases != {0},
             f'cores of the kernel: {match[1]}, bases: {sorted(map(hex, bases))}',
         )
 
@@ -160,8 +149,8 @@ class Run:
         before = self.show('After the first pass')
         lost = self.lost(before)
         self.judge(
-            before.optimized() and not lost,
             f'the first pass: {said}',
+            before.optimized() and not lost,
             f'not optimized: {names(lost)}' if lost else 'no region is optimized',
         )
         return before
@@ -179,9 +168,9 @@ class Run:
         # Exactly the regions that guests have pages in, and those on all cores
         expected = {cell for cell in before.optimized() if cell[1] in more_pages(before, during)}
         self.judge(
-            lost and lost == expected,
             f'{GUESTS} guests cost {len(lost)} cells, in {len(regions)} region(s): '
             + ', '.join(f'{region} GB' for region in regions),
+            lost and lost == expected,
             f'still optimized: {names(expected - lost)}; lost without a page: {names(lost - expected)}',
         )
         return vms, during
@@ -192,17 +181,17 @@ class Run:
         for guest in range(GUESTS):
             since = self.machine.console_position()
             answer = vms.ask(f'close {guest}')
-            self.judge(answer == 'ok', f'guest {guest} is torn down', answer)
+            self.judge(f'guest {guest} is torn down', answer == 'ok', answer)
             self.show(f'{guest + 1} of {GUESTS} guests stopped', picture=guest == GUESTS - 1)
         status = vms.close()
-        self.judge(status == 0, 'snp_vm ends well', f'status {status}: {vms.output()[-3:]}')
+        self.judge('snp_vm ends well', status == 0, f'status {status}: {vms.output()[-3:]}')
         return since
 
     def again(self, before, since):
         ends = self.decommissioned()
         if not self.judge(
-            len(ends) == GUESTS,
             f'the firmware has decommissioned {GUESTS} guests',
+            len(ends) == GUESTS,
             f'it has decommissioned {len(ends)}',
         ):
             return None, None
@@ -213,8 +202,8 @@ class Run:
         missing = self.lost(after) | before.optimized() - after.optimized()
         left = more_pages(before, after)
         self.judge(
-            not missing and not left,
             f'all is optimized again: {said}',
+            not missing and not left,
             f'not optimized: {names(missing)}; pages still assigned: '
             + (', '.join(f'{number} in {region} GB' for region, number in left.items()) or 'none'),
         )
@@ -222,8 +211,8 @@ class Run:
         last = self.last_set(end)
         seconds = None if last is None else (last - end) / 1e9
         self.judge(
-            begin >= DELAY - DELAY_TOLERANCE and seconds is not None and seconds <= AGAIN,
             f'the pass has begun {begin:.3f} s after the last teardown',
+            begin >= DELAY - DELAY_TOLERANCE and seconds is not None and seconds <= AGAIN,
             f'it has to wait for {DELAY} s, and to optimize all within {AGAIN} s, but '
             + ('optimized nothing' if seconds is None else f'was through after {seconds:.3f} s'),
         )
@@ -235,11 +224,11 @@ class Run:
             ('audit-now', 'the tables agree with the RMP'),
         ):
             number = self.machine.snp(name)
-            self.judge(number == 0, text, f'{name}: {number}')
+            self.judge(text, number == 0, f'{name}: {number}')
         found = self.machine.complaints()
         if not found and self.machine.tainted():
             found = ['it is tainted']
-        self.judge(not found, 'no complaint of the kernel', '\n    '.join(found[:10]))
+        self.judge('no complaint of the kernel', not found, '\n    '.join(found[:10]))
 
     def summary(self, before, during, after, seconds):
         print(f'\n{rmpopt_map.legend(self.maps, self.colour)}')
@@ -278,36 +267,33 @@ class Run:
 
 def shell():
     print("Booting to a shell. 'poweroff' leaves it, or Ctrl-a x.", flush=True)
-    line = host.command_line(
-        initrd=INITRD, options=host.nodes(16), serial=('mon:stdio',), append='loglevel=4 shell=1'
-    )
+    line = host.command_line(options=host.nodes(16), serial=('mon:stdio',), append='loglevel=4 shell=1')
     os.execv(line[0], line)
 
 
 def main():
     if sys.argv[1:] == ['--shell']:
         shell()
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 1:
         sys.exit(__doc__.strip())
-    log = (host.BUILD / 'log' / 'run.log').relative_to(host.TOP)
+    log = (host.LOGS / 'run.log').relative_to(host.TOP)
     print(f'Booting the kernel on the emulated SNP host (log: {log}) ...', flush=True)
-    passed, failed = 0, 1
+    judge = Judge()
     try:
-        with host.Host('run', initrd=INITRD, options=host.nodes(16), append=APPEND) as machine:
-            run = Run(machine)
+        with host.Host('run', options=host.nodes(16), append=APPEND) as machine:
+            run = Run(machine, judge)
             try:
                 run.all()
                 machine.quit()
             except host.HostError as error:
-                run.judge(False, 'the run comes to its end', error)
+                judge.judge('the run comes to its end', False, error)
             run.picture()
-            passed, failed = run.passed, run.failed
     except host.HostError as error:
-        print(f'not ok - the kernel boots\n    {error}')
-    pathlib.Path(sys.argv[1]).write_text(f'{passed} {failed}\n', encoding='utf-8')
-    if failed:
-        print(f'run: not as it should be, see above; log: {log}')
-        sys.exit(3)
+        judge.judge('the kernel boots', False, error)
+    if judge.failures:
+        print(f'run: {len(judge.failures)} checks failed, see above; log: {log}')
+    print(judge.total())
+    sys.exit(3 if judge.failures else 0)
 
 
 if __name__ == '__main__':

@@ -7,19 +7,13 @@ guest's clock jumps while it is idle, so what depends on time is one command of 
 import contextlib
 import itertools
 import os
-import pathlib
 import re
 import secrets
-import sys
-import threading
-import time
-import traceback
 
-sys.dont_write_bytecode = True
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / 'snphost'))
+import pytest
 
 import host
-from host import BUILD, HostError
+from host import HostError
 
 GB = 1 << 30
 # What a core's RMPOPT table covers
@@ -35,14 +29,9 @@ SLACK = 2 * SECOND
 # The same where the guest's clock is ours, and others may use this machine
 SLACK_REAL = 8 * SECOND
 
-SERIES = BUILD / 'kernel'
-DEBUG = BUILD / 'debug' / 'kernel'
 QUICK = bool(os.environ.get('QUICK'))
-# What a scenario runs that does not say
-DEFAULT = SERIES if QUICK else DEBUG
-# Without the patches that follow the base series
-EARLY = BUILD / 'early' / 'kernel'
-KCSAN = BUILD / 'kcsan' / 'kernel'
+# The kernel of a test that names none
+DEFAULT = 'full' if QUICK else 'full-debug'
 
 # Properties of amd-snp-host where no public document tells how hardware is; the first is the default
 PROPERTIES = {
@@ -67,8 +56,6 @@ MATRIX = (
 # How the properties are set for all scenarios that run: PROPERTY=VALUE,... or "all" for all ways
 WANTED = os.environ.get('HOST_PROPERTIES')
 
-scenarios = []
-
 
 def wanted_settings():
     if WANTED == 'all':
@@ -76,35 +63,43 @@ def wanted_settings():
     wanted = dict(part.partition('=')[::2] for part in (WANTED or '').split(','))
     for name, value in wanted.items():
         if value not in PROPERTIES.get(name, ()):
-            sys.exit(
+            raise pytest.UsageError(
                 f'HOST_PROPERTIES: no {name}={value}, but '
                 + ', '.join(f'{name}={"|".join(values)}' for name, values in PROPERTIES.items())
             )
     return [wanted]
 
 
-def scenario(name, kind=None, others=(), **machine):
+def scenario(name, kind=None, others=(), kernel=DEFAULT, **machine):
     """
-    KIND is a class derived from Machine. In a hurry there is no debug kernel. With each
-    of OTHERS, settings of PROPERTIES, the scenario runs once more, on a kernel that is fast.
+    A decorator for tests of "m", a machine of the class KIND that runs KERNEL, one of those of
+    scripts/kernel. The test runs for each decorator, and with each of OTHERS, settings of
+    PROPERTIES, once more, on a kernel that is fast. With QUICK=1, tests that need the debug
+    kernel are left out.
     """
 
     def register(function):
-        def add(properties, **changed):
-            text = f', {" ".join(properties.values())}' if properties else ''
-            scenarios.append(
-                (name + text, kind or Machine, {**machine, **changed, 'properties': properties}, function)
+        chosen = function.__dict__.setdefault('scenarios', [])
+
+        def add(properties, kernel):
+            slug = '-'.join(re.findall('[A-Za-z0-9_]+', ' '.join((name, *properties.values()))))
+            chosen.append(
+                pytest.param(
+                    (kind or Machine, {**machine, 'kernel': kernel, 'properties': properties}),
+                    id=slug,
+                    marks=pytest.mark.needs(f'host {kernel}'),
+                )
             )
 
-        if QUICK and machine.get('kernel') == DEBUG:
+        if QUICK and kernel == 'full-debug':
             return function
         if WANTED:
             for properties in wanted_settings():
-                add(properties)
+                add(properties, kernel)
             return function
-        add({})
+        add({}, kernel)
         for properties in others:
-            add(properties, kernel=SERIES)
+            add(properties, 'full')
         return function
 
     return register
@@ -117,12 +112,10 @@ def names(regions):
 class Machine(host.Host):
     """A host, the judgements on it, and its journal in the terms of RMPOPT."""
 
-    passed = failed = 0
-    counting = threading.Lock()
-
     def __init__(
         self,
         name,
+        judge,
         *,
         kernel=DEFAULT,
         smp='4,sockets=1,cores=2,threads=2',
@@ -142,7 +135,9 @@ class Machine(host.Host):
             'amd-iommu,snp=on',
             f'amd-psp,id=psp0,x86-shutdown={"on" if x86_shutdown else "off"}',
         )
-        self.scenario = name
+        self.judge = judge.judge
+        self.equal = judge.equal
+        self.note = judge.note
         # Positions on the console between which the kernel may say something
         self.excuses = []
         self.warned = False
@@ -165,9 +160,8 @@ class Machine(host.Host):
         if nodes:
             machine['options'] = host.nodes(int(smp.split(',')[0]))
         super().__init__(
-            f'host-{re.sub("[^A-Za-z0-9]+", "-", name)}',
+            name,
             kernel=kernel,
-            initrd=f'{kernel}.gz',
             smp=smp,
             memory=memory,
             virtual_time=virtual_time,
@@ -175,24 +169,6 @@ class Machine(host.Host):
             boot_timeout=600,
             **machine,
         )
-
-    @staticmethod
-    def count(text, passed=0, failed=0):
-        """For all machines, of which some run at the same time"""
-        with Machine.counting:
-            Machine.passed += passed
-            Machine.failed += failed
-            print(text, flush=True)
-
-    def judge(self, text, good, why=''):
-        if good:
-            self.count(f'ok - {self.scenario}: {text}', passed=1)
-        else:
-            self.count(f'not ok - {self.scenario}: {text}\n    {why}', failed=1)
-        return good
-
-    def equal(self, text, expected, found):
-        return self.judge(text, expected == found, f'expected {expected}, found {found}')
 
     def runs(self, text, command, timeout=host.TIMEOUT):
         status, output = self.run(command, timeout)
@@ -451,7 +427,7 @@ class Machine(host.Host):
         Asks kmemleak, which the debug kernel has. It wants to be sure, so it takes two scans.
         It does not look into the table of RMP segments, a page, and thinks they are lost.
         """
-        if self.machine['kernel'] != DEBUG:
+        if self.machine['kernel'] != 'full-debug':
             return
         text = self.check(
             'cd /sys/kernel/debug && echo scan >kmemleak && echo scan >kmemleak && cat kmemleak'
@@ -465,21 +441,3 @@ class Machine(host.Host):
                 if report.strip() and 'alloc_rmp_segment_desc' not in report
             ],
         )
-
-
-def run_scenario(chosen):
-    name, kind, machine, function = chosen
-    since = time.monotonic()
-    why = None
-    try:
-        with kind(name, **machine) as m:
-            function(m)
-            m.finish()
-    except HostError as error:
-        why = str(error)
-    except Exception:  # pylint: disable=broad-except
-        # Most likely something is missing in the journal or on the console.
-        why = traceback.format_exc()
-    if why:
-        Machine.count(f'not ok - {name}: comes to its end\n    {why}', failed=1)
-    print(f'# {name}: {time.monotonic() - since:.0f} s', flush=True)

@@ -1,14 +1,8 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
 """Tests of rmpopt_map.py with data that is made up."""
-import pathlib
 import re
-import sys
 import unittest
 import xml.etree.ElementTree
-
-sys.dont_write_bytecode = True
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / 'snphost'))
 
 import rmpopt_map
 from rmpopt_map import ASSIGNED, FIXED, GB, HOLE, LOST, NONE, OPTIMIZED, RMP, Map
@@ -149,7 +143,3 @@ class Svg(unittest.TestCase):
 
     def test_size(self):
         self.assertLess(len(rmpopt_map.svg([large()] * 5)), 1000000)
-
-
-if __name__ == '__main__':
-    unittest.main()

@@ -2,25 +2,23 @@
 """
 Scenarios in which the base series loses regions, until the next guest ends or for good,
 and the full series does not: once the RMP has been quiet for 10 seconds, every region of
-RAM either holds an assigned page or is optimized on every core. Part of host_test.py.
+RAM either holds an assigned page or is optimized on every core.
 """
 import os
 import random
 import re
 
+import pytest
+
 from host import BATCH, CPUS, NODES, nodes_of
 from machine import (
     DEADLINE,
-    DEBUG,
     DELAY,
-    EARLY,
     GB,
-    KCSAN,
     MATRIX,
     NO_HOLD,
     PSP,
     SECOND,
-    SERIES,
     Machine,
     names,
     scenario,
@@ -51,7 +49,6 @@ IOCTLS = (
 class Stale(Machine):
     """Counts what a case costs, from the end of the first pass on."""
 
-    rows: list[tuple] = []
     # When the case began, and the counters then
     begun = 0
     counted: dict[str, int] = {}
@@ -69,7 +66,7 @@ class Stale(Machine):
 
     @property
     def full(self):
-        return self.machine['kernel'] != EARLY
+        return self.machine['kernel'] != 'core'
 
     def counters(self):
         total = {
@@ -100,7 +97,11 @@ class Stale(Machine):
         counts = {key: now[key] - self.counted[key] for key in now}
         passes = self.passes(self.begun)
         visited = sum(len({e['address'] for e in entries}) for entries in passes)
-        self.rows.append((self.scenario, len(passes), visited, counts, names(sorted(found)) or 'none'))
+        self.note(
+            f'{self.name}: {len(passes)} passes, {visited} regions, '
+            + ', '.join(f'{number} {key}' for key, number in counts.items())
+            + f', lost at the end: {names(sorted(found)) or "none"}'
+        )
         if not self.full:
             if lost:
                 self.judge(
@@ -147,21 +148,21 @@ def case(name, **machine):
 
     def register(function):
         machine.setdefault('smp', CORES_4)
-        scenario(f'{name}, base series', kernel=EARLY, kind=Stale, **machine)(function)
-        scenario(name, kernel=SERIES, kind=Stale, **machine)(function)
+        scenario(f'{name}, base series', kernel='core', kind=Stale, **machine)(function)
+        scenario(name, kernel='full', kind=Stale, **machine)(function)
         return function
 
     return register
 
 
 @case('stale: boot')
-def boot(m):
+def test_boot(m):
     m.start()
     m.end()
 
 
 @case('stale: teardown', nodes=True)
-def teardown(m):
+def test_teardown(m):
     """Three guests in as many regions, at once: what the passes cost is bounded by what they have touched."""
     m.start()
     before = m.regions()
@@ -188,7 +189,7 @@ def load_on_node_0(m):
 
 
 @case('stale: status ioctl', **NODES)
-def status_ioctl(m):
+def test_status_ioctl(m):
     """Once from a CPU of each node"""
     load_on_node_0(m)
     for cpu in CPUS:
@@ -196,8 +197,8 @@ def status_ioctl(m):
     m.end(OTHER_NODES)
 
 
-@scenario('stale: all ioctls', kind=Stale, kernel=SERIES, **NODES)
-def ioctls(m):
+@scenario('stale: all ioctls', kind=Stale, kernel='full', **NODES)
+def test_ioctls(m):
     load_on_node_0(m)
     borrowing = set()
     for command in IOCTLS:
@@ -217,7 +218,7 @@ def ioctls(m):
 
 
 @case('stale: memory outlives the VM', nodes=True)
-def outlives(m):
+def test_outlives(m):
     m.start()
     vms = m.guests('--memory 16M --node 1')
     tell(vms, 'close-vm 0')
@@ -229,7 +230,7 @@ def outlives(m):
 
 
 @case('stale: holes in the memory of a VM', nodes=True)
-def punched(m):
+def test_punched(m):
     m.start()
     vms = m.guests('--memory 16M --node 1')
     tell(vms, *(f'punch 0 {offset}M 4M' for offset in range(0, 16, 4)))
@@ -239,7 +240,7 @@ def punched(m):
 
 
 @case('stale: conversion longer than the delay', nodes=True)
-def slow(m):
+def test_slow(m):
     m.start()
     vms = m.guests('--memory 16M --node 1')
     tell(vms, 'close-vm 0')
@@ -251,7 +252,7 @@ def slow(m):
 
 
 @case('stale: 50 VMs', nodes=True)
-def many(m):
+def test_many(m):
     m.start()
     order = random.Random(50)
     waves = []
@@ -277,8 +278,8 @@ def reload(m):
 
 
 @scenario('stale: reload', kind=Stale, nodes=True)
-@scenario('stale: reload, legacy shutdown', kind=Stale, kernel=SERIES, nodes=True, x86_shutdown=False)
-def reloaded(m):
+@scenario('stale: reload, legacy shutdown', kind=Stale, kernel='full', nodes=True, x86_shutdown=False)
+def test_reloaded(m):
     """Each of the above with a shutdown before the pass that it leads to."""
     m.start()
     for turn in range(2):
@@ -297,8 +298,8 @@ def reloaded(m):
     m.quiet()
 
 
-@scenario('stale: shutdown fails', kind=Stale, kernel=SERIES, nodes=True, others=MATRIX[1:])
-def shutdown_fails(m):
+@scenario('stale: shutdown fails', kind=Stale, kernel='full', nodes=True, others=MATRIX[1:])
+def test_shutdown_fails(m):
     """A pass that was due is not forgotten."""
     m.start()
     m.check('sev_ioctl snp_platform_status 1 2')
@@ -308,8 +309,8 @@ def shutdown_fails(m):
     m.quiet()
 
 
-@scenario('stale: legacy shutdown', kind=Stale, kernel=SERIES, nodes=True, x86_shutdown=False)
-def legacy(m):
+@scenario('stale: legacy shutdown', kind=Stale, kernel='full', nodes=True, x86_shutdown=False)
+def test_legacy(m):
     """SnpEn stays set, so checks are skipped again afterwards. No pass runs during SNP_SHUTDOWN_EX."""
     m.start()
     # A pass is due within the time that the firmware takes.
@@ -326,8 +327,8 @@ def legacy(m):
     m.quiet()
 
 
-@scenario('stale: memory hotplug', kind=Stale, kernel=SERIES, append='mem=6G memhp_default_state=offline')
-def memory_hotplug(m):
+@scenario('stale: memory hotplug', kind=Stale, kernel='full', append='mem=6G memhp_default_state=offline')
+def test_memory_hotplug(m):
     """The kernel gets to know of the GB from 6 GB on later, and forgets it again. The RMP covers it."""
     region = 6 * GB
     m.start()
@@ -378,8 +379,8 @@ def memory_hotplug(m):
     m.quiet('memory that the RMP does not cover is left alone')
 
 
-@scenario('stale: starvation', kind=Stale, kernel=SERIES, nodes=True)
-def starvation(m):
+@scenario('stale: starvation', kind=Stale, kernel='full', nodes=True)
+def test_starvation(m):
     """An SNP VM ends every 5 s, for 120 s. Each end puts the pass off, but not for ever."""
     m.start()
     vm = 'snp_vm --memory 2M --node {} </dev/null >/dev/null'
@@ -410,12 +411,12 @@ def starvation(m):
 @scenario(
     'stale: verdicts lost',
     kind=Stale,
-    kernel=SERIES,
+    kernel='full',
     memory='23G',
     smp=CORES_4,
     options=nodes_of(8, 3, 1, 19),
 )
-def verdicts_lost(m):
+def test_verdicts_lost(m):
     """
     Before the other cores follow, a page of each region of a batch is assigned, and in one
     case returned. Hardware has forgotten the verdicts then, and each RMPOPT has to read the
@@ -483,7 +484,9 @@ def verdicts_lost(m):
     m.quiet()
 
 
-def described_as(m):
+@scenario('stale: persistent memory', kind=Stale, kernel='full', append='memmap=1G!5G')
+@scenario('stale: Soft Reserved', kind=Stale, kernel='full', append='memmap=1G%5G-1+0xefffffff')
+def test_described_as(m):
     """Whatever the firmware calls memory that the RMP covers, it is optimized."""
     m.start()
     ram = m.system_ram()
@@ -497,19 +500,15 @@ def described_as(m):
     m.end()
 
 
-for kind, append in (('persistent memory', 'memmap=1G!5G'), ('Soft Reserved', 'memmap=1G%5G-1+0xefffffff')):
-    scenario(f'stale: {kind}', kind=Stale, kernel=SERIES, append=append)(described_as)
-
-
 @scenario(
     'stale: suspend',
     kind=Stale,
-    kernel=SERIES,
+    kernel='full',
     nodes=True,
     append='suspend.pm_test_delay=0',
     others=MATRIX[:2],
 )
-def suspend(m):
+def test_suspend(m):
     """As far as that goes without powering anything off: all but one CPU go offline."""
     m.start()
     for modules in True, False:
@@ -541,8 +540,8 @@ def traced(m):
     ]
 
 
-@scenario('stale: trace events', kind=Stale, kernel=SERIES, nodes=True)
-def trace(m):
+@scenario('stale: trace events', kind=Stale, kernel='full', nodes=True)
+def test_trace(m):
     """The kernel's word, field by field, is what the referee has seen."""
     m.start()
     m.check(f'echo 1 >{TRACE}/events/rmpopt/enable')
@@ -632,12 +631,23 @@ def stormy(m, conversions):
     m.check('rmmod rmp_storm')
 
 
-@scenario('stale: storm', kind=Stale, kernel=DEBUG, nodes=True, virtual_time=False, append='kunit.enable=0')
-def storm(m):
+@scenario(
+    'stale: storm', kind=Stale, kernel='full-debug', nodes=True, virtual_time=False, append='kunit.enable=0'
+)
+def test_storm(m):
     stormy(m, 20000)
 
 
-def storm_kcsan(m):
+@pytest.mark.skipif(not os.environ.get('KCSAN'), reason='needs a kernel of its own: KCSAN=1')
+@scenario(
+    'stale: storm, KCSAN',
+    kind=Stale,
+    nodes=True,
+    virtual_time=False,
+    kernel='full-kcsan',
+    append='kunit.enable=0 host.modules=no',
+)
+def test_storm_kcsan(m):
     """Of all functions only the series' and those that call them: KCSAN knows no files."""
     m.check(
         r"""cd /sys/kernel/debug && echo whitelist >kcsan
@@ -646,33 +656,4 @@ def storm_kcsan(m):
     )
     m.check(m.load())
     stormy(m, 30000)
-    print('# ' + m.check('head -n 9 /sys/kernel/debug/kcsan').replace('\n', '\n# '))
-
-
-if os.environ.get('KCSAN'):
-    scenario(
-        'stale: storm, KCSAN',
-        kind=Stale,
-        nodes=True,
-        virtual_time=False,
-        kernel=KCSAN,
-        append='kunit.enable=0 host.modules=no',
-    )(storm_kcsan)
-
-
-def report(path):
-    """What each case has cost, for a reader."""
-    if not Stale.rows:
-        return
-    columns = ('uncached', 'cached', 'failed', 'status', 'IPIs')
-    lines = [
-        f'{"case":46} {"passes":>6} {"regions":>7} '
-        + ' '.join(f'{c:>8}' for c in columns)
-        + '  lost at the end'
-    ]
-    for name, passes, visited, counts, found in sorted(Stale.rows):
-        lines.append(
-            f'{name:46} {passes:6} {visited:7} ' + ' '.join(f'{counts[c]:8}' for c in columns) + f'  {found}'
-        )
-    path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
-    print('# ' + '\n# '.join(lines))
+    m.note(m.check('head -n 9 /sys/kernel/debug/kcsan'))

@@ -1,31 +1,14 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
 """
-host_test.py COUNTS: the series on the emulated SNP host, from the first pass to the last
-shutdown, judged by what the emulator has seen. The kernel's word counts only where it
-complains. The numbers of tests passed and failed go to the file COUNTS.
-HOST_TEST=WORD: only the scenarios with that in their name. HOST_PROPERTIES=NAME=VALUE,...
-runs them with these settings of amd-snp-host, HOST_PROPERTIES=all with every setting of
-rmpopt-base-locked, rmpopt-disabled-table, shutdown-rmpopt-en and rmpopt-outside.
-
-Started by host-test, which builds what is needed. But for a few scenarios the guest's
-clock jumps while it is idle, so what depends on time is one command of the guest.
+The life of RMPOPT on a host, from the first pass to the last shutdown: set-up, guests, and
+what may fail or come in between. HOST_PROPERTIES=NAME=VALUE,... runs all of it with these
+settings of amd-snp-host, HOST_PROPERTIES=all with every setting of rmpopt-base-locked,
+rmpopt-disabled-table, shutdown-rmpopt-en and rmpopt-outside.
 """
-import concurrent.futures
 import contextlib
-import os
-import pathlib
 import re
-import sys
 
-sys.dont_write_bytecode = True
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / 'snphost'))
-
-from host import BUILD
-from machine import DELAY, GB, MATRIX, NO_HOLD, PSP, SECOND, SERIES, TABLE, Machine
-from machine import run_scenario, scenario, scenarios
-import sev_test  # pylint: disable=unused-import  # its scenarios
-import stale_test
+from machine import DELAY, GB, MATRIX, NO_HOLD, PSP, SECOND, TABLE, Machine, scenario
 
 DFFLUSH_REQUIRED = 0x0F
 # A failing SNP_DECOMMISSION is worth a WARN to KVM.
@@ -37,7 +20,7 @@ OFFLINE = 'echo 0 >/sys/devices/system/cpu/cpu3/online'
 
 
 @scenario('life', nodes=True, others=MATRIX)
-def life(m):
+def test_life(m):
     """From boot through guests of all kinds to unload, x86 shutdown and reload."""
     m.set_up()
     enabled = m.last('base')
@@ -118,7 +101,7 @@ def m_regions(*numbers):
 
 
 @scenario('legacy shutdown', x86_shutdown=False, nodes=True, others=MATRIX)
-def legacy(m):
+def test_legacy(m):
     """SNP_EN stays set, and RMPOPT stays on. The next SNP_INIT clears the tables."""
     m.set_up()
     m.wait_pass(0)
@@ -141,7 +124,7 @@ def legacy(m):
 
 
 @scenario('hotplug', append='host.modules=no')
-def hotplug(m):
+def test_hotplug(m):
     online = '/sys/devices/system/cpu/cpu3/online'
     m.runs('a CPU can go offline before SNP is initialized', f'echo 0 >{online}')
     m.runs('the modules load', m.load())
@@ -186,7 +169,7 @@ def unload_during_pass(m, command, what):
 
 
 @scenario('unload during a pass', append='host.modules=no', nodes=True, others=MATRIX[:1])
-def unload_x86(m):
+def test_unload_x86(m):
     """SNP_SHUTDOWN_EX would arrive in the middle of a pass."""
     unload_during_pass(m, 'rmmod kvm_amd && rmmod ccp', 'unloading')
     m.x86_shut_down()
@@ -217,7 +200,7 @@ def used_if_initialized(m, text, since):
 
 
 @scenario('failures of init', append='host.modules=no', others=MATRIX[:1])
-def init_failures(m):
+def test_init_failures(m):
     """Each command of the way to SNP fails once. Nothing is left half set up."""
     # A page that the firmware does not return is lost.
     leaking = ('SNP_PAGE_RECLAIM:0x1a', 'SHUTDOWN:1')
@@ -263,7 +246,7 @@ def init_failures(m):
 
 
 @scenario('failure after SNP_INIT', append='host.modules=no')
-def flush_failure(m):
+def test_flush_failure(m):
     """The firmware has initialized SNP, but to the kernel that failed: it stays so until the next boot."""
     m.qom_set('psp0', 'fail', 'SNP_DF_FLUSH:1')
     for _ in range(2):
@@ -277,7 +260,7 @@ def flush_failure(m):
 
 
 @scenario('failures of guests', nodes=True)
-def guest_failures(m):
+def test_guest_failures(m):
     """
     Each command of a guest's life fails once. The guest is gone, RMPOPT comes back. The
     ninth page is the first of a second call: of a call that has got somewhere, KVM
@@ -321,8 +304,8 @@ def guest_failures(m):
     m.equal('ASIDs are free but for the one of the failed SNP_DECOMMISSION', '1', m.asids())
 
 
-@scenario('kselftest', kernel=SERIES, smp='8,sockets=1,cores=4,threads=2', nodes=True, virtual_time=False)
-def kselftest(m):
+@scenario('kselftest', kernel='full', smp='8,sockets=1,cores=4,threads=2', nodes=True, virtual_time=False)
+def test_kselftest(m):
     """The series' own user space tests, unchanged, and with them the next pass."""
     m.set_up()
     m.wait_pass(0)
@@ -390,28 +373,28 @@ STALE_EVENTS = 'trace_event=rmpopt:rmpopt_stale tp_printk'
 KEXEC = 'kexec /bin/bzImage /bin/host.gz "$(cat /proc/cmdline)"'
 
 
-@scenario('kexec, x86 shutdown', kernel=SERIES, nodes=True, append=STALE_EVENTS, others=MATRIX)
-def kexec_x86(m):
+@scenario('kexec, x86 shutdown', kernel='full', nodes=True, append=STALE_EVENTS, others=MATRIX)
+def test_kexec_x86(m):
     """With a guest, as checks of its memory are off for the second kernel."""
     kexec(m, guest=True)
 
 
 @scenario(
     'kexec, legacy shutdown',
-    kernel=SERIES,
+    kernel='full',
     nodes=True,
     x86_shutdown=False,
     append=STALE_EVENTS,
     others=MATRIX,
 )
-def kexec_legacy(m):
+def test_kexec_legacy(m):
     """Pages of a guest would still be assigned, and no kernel could live with that."""
     kexec(m, guest=False)
 
 
-@scenario('kdump, x86 shutdown', append='crashkernel=512M', kernel=SERIES, nodes=True)
-@scenario('kdump, legacy shutdown', append='crashkernel=512M', x86_shutdown=False, kernel=SERIES, nodes=True)
-def kdump(m):
+@scenario('kdump, x86 shutdown', append='crashkernel=512M', kernel='full', nodes=True)
+@scenario('kdump, legacy shutdown', append='crashkernel=512M', x86_shutdown=False, kernel='full', nodes=True)
+def test_kdump(m):
     m.set_up()
     m.wait_pass(0)
     m.guests('--memory 16M --node 1')
@@ -445,8 +428,8 @@ def set_snp_en(m):
     m.equal('RMPOPT is not set up', [], m.events('base'))
 
 
-@scenario('SMT', kernel=SERIES, append='host.modules=no')
-def smt(m):
+@scenario('SMT', kernel='full', append='host.modules=no')
+def test_smt(m):
     """A kernel boots with SnpEn set and without SMT. CPUs must not come online until SnpEn is clear."""
     set_snp_en(m)
     second_kernel(m, KEXEC.replace('/proc/cmdline)', '/proc/cmdline) nosmt'), 'a second kernel boots')
@@ -487,13 +470,13 @@ def enable_tables(m, first, cpus='all'):
 
 @scenario(
     'kexec, other tables',
-    kernel=SERIES,
+    kernel='full',
     nodes=True,
     x86_shutdown=False,
     append='host.modules=no',
     others=MATRIX,
 )
-def other_tables(m):
+def test_other_tables(m):
     """The first kernel's tables start at 4 GB. The second one has to live with that."""
     m.first = 4 * GB
     set_snp_en(m)
@@ -514,8 +497,8 @@ def other_tables(m):
     m.all_optimized('and once more')
 
 
-@scenario('tables differ', kernel=SERIES, nodes=True, append='host.modules=no')
-def tables_differ(m):
+@scenario('tables differ', kernel='full', nodes=True, append='host.modules=no')
+def test_tables_differ(m):
     """A core whose RMPOPT_BASE is not as on the others, and cannot be changed, is left out."""
     m.first = 4 * GB
     set_snp_en(m)
@@ -544,11 +527,11 @@ def tables_differ(m):
 
 @scenario(
     'memory above the tables',
-    kernel=SERIES,
+    kernel='full',
     snp_host=',sparse-chunks=2,sparse-start=2047G,sparse-stride=1G',
     others=MATRIX[:1],
 )
-def above(m):
+def test_above(m):
     """RAM at 2047 and 2048 GB, and tables that end in between"""
     # Each segment of 64 GB is mapped up to its last piece of RAM.
     m.covered += range(1984 * GB, 2049 * GB, GB)
@@ -560,8 +543,8 @@ def above(m):
     m.judge('the last one is', all(2047 * GB in t for t in m.tables().values()), m.tables())
 
 
-@scenario('PSP timeout', kernel=SERIES, nodes=True)
-def psp_timeout(m):
+@scenario('PSP timeout', kernel='full', nodes=True)
+def test_psp_timeout(m):
     """The firmware shuts SNP down long after the kernel has given it up. Nobody may rely on SnpEn any more."""
     m.set_up()
     m.wait_pass(0)
@@ -585,10 +568,10 @@ def psp_timeout(m):
     m.equal('RMPOPT was set up once', 1, len(m.kernels_windows()))
 
 
-@scenario('one CPU', smp='1', kernel=SERIES)
-@scenario('64 CPUs', smp='64,sockets=2,cores=16,threads=2', memory='10G', kernel=SERIES, virtual_time=False)
-@scenario('no threads', smp='8,sockets=2,cores=4,threads=1', kernel=SERIES)
-def works(m):
+@scenario('one CPU', smp='1', kernel='full')
+@scenario('64 CPUs', smp='64,sockets=2,cores=16,threads=2', memory='10G', kernel='full', virtual_time=False)
+@scenario('no threads', smp='8,sockets=2,cores=4,threads=1', kernel='full')
+def test_works(m):
     m.set_up()
     m.wait_pass(0)
     m.all_optimized('all is optimized')
@@ -598,23 +581,23 @@ def works(m):
     m.all_optimized('all is optimized again')
 
 
-@scenario('clearcpuid', append='clearcpuid=103', kernel=SERIES)
-@scenario('no RMPOPT', cpu='EPYC-SNP,-rmpopt', kernel=SERIES)
-@scenario('contiguous RMP', cpu='EPYC-SNP,-segmented-rmp', kernel=SERIES)
-def works_without(m):
+@scenario('clearcpuid', append='clearcpuid=103', kernel='full')
+@scenario('no RMPOPT', cpu='EPYC-SNP,-rmpopt', kernel='full')
+@scenario('contiguous RMP', cpu='EPYC-SNP,-segmented-rmp', kernel='full')
+def test_works_without(m):
     m.said('SNP is enabled', r'kvm_amd: SEV-SNP enabled')
     m.equal('guests come and go', 0, m.guests('--vms 2 --memory 16M').close())
     m.never()
 
 
-@scenario('nosmt', append='nosmt', kernel=SERIES)
-def nosmt(m):
+@scenario('nosmt', append='nosmt', kernel='full')
+def test_nosmt(m):
     m.said('SNP is not initialized with CPUs offline', 'not all CPUs online')
     m.never()
 
 
-@scenario('maxcpus', append='maxcpus=2', kernel=SERIES)
-def maxcpus(m):
+@scenario('maxcpus', append='maxcpus=2', kernel='full')
+def test_maxcpus(m):
     m.said('SNP is not initialized with CPUs offline', 'not all CPUs online')
     m.never()
     m.runs(
@@ -623,26 +606,4 @@ def maxcpus(m):
     )
     m.begin_anew()
     m.runs('and then the modules load', f'rmmod kvm_amd && rmmod ccp && {m.load()}')
-    works(m)
-
-
-def main():
-    if len(sys.argv) != 2:
-        sys.exit(__doc__.strip())
-    only = os.environ.get('HOST_TEST', '')
-    chosen = [one for one in scenarios if only in one[0]]
-    if not chosen:
-        sys.exit(
-            f'host_test.py: HOST_TEST={only}: there is none of that name, but '
-            + ', '.join(one[0] for one in scenarios)
-        )
-    # vCPUs take turns where the clock jumps, so that a machine needs one CPU.
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(run_scenario, chosen))
-    stale_test.report(BUILD / 'log' / 'stale.txt')
-    pathlib.Path(sys.argv[1]).write_text(f'{Machine.passed} {Machine.failed}\n', encoding='utf-8')
-    sys.exit(3 if Machine.failed else 0)
-
-
-if __name__ == '__main__':
-    main()
+    test_works(m)

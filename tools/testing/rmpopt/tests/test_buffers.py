@@ -2,12 +2,12 @@
 """
 Scenarios of what ccp does with buffers that the firmware writes to, after SNP has been
 initialized: each page of them becomes the firmware's for a legacy command, and returns.
-Data have to arrive to the last byte, and pages to come back. Part of host_test.py.
+Data have to arrive to the last byte, and pages to come back.
 """
 import contextlib
 import re
 
-from machine import DEBUG, GB, PSP, Machine, scenario
+from machine import GB, PSP, Machine, scenario
 
 # Commands of sev_ioctl, and their outputs in the order of the README
 OUTPUTS = {'pek_csr': ('pek-csr',), 'pdh_cert_export': ('pdh-cert', 'cert-chain'), 'get_id2': ('id',)}
@@ -151,14 +151,14 @@ def compare(m):
 
 
 @scenario('buffers: data', kind=Buffers, append=POISON)
-def data(m):
+def test_data(m):
     begin(m)
     compare(m)
     end(m)
 
 
 @scenario('buffers: lengths', kind=Buffers, append=POISON)
-def odd_lengths(m):
+def test_odd_lengths(m):
     """Most are too short, and then the needed one has to come back. Two at a time."""
     begin(m)
     sizes = {'pek_csr': (2084,), 'get_id2': (64,), 'pdh_cert_export': (2084, 6252)}
@@ -180,8 +180,8 @@ def odd_lengths(m):
     end(m)
 
 
-@scenario('buffers: failures', kind=Buffers, kernel=DEBUG, append=POISON)
-def failures(m):
+@scenario('buffers: failures', kind=Buffers, kernel='full-debug', append=POISON)
+def test_failures(m):
     """Each step of a command fails: what came before is undone, and the next command is well."""
     begin(m)
     m.check('modprobe rmp_fail')
@@ -248,8 +248,8 @@ def failures(m):
     m.well('after that')
 
 
-@scenario('buffers: reclaim times out', kind=Buffers, kernel=DEBUG, append=POISON)
-def reclaim_timeout(m):
+@scenario('buffers: reclaim times out', kind=Buffers, kernel='full-debug', append=POISON)
+def test_reclaim_timeout(m):
     """The firmware does not return the page of a command in time. It may not be used by anybody."""
     begin(m)
     m.check('echo 2 >/sys/module/ccp/parameters/psp_cmd_timeout')
@@ -263,8 +263,8 @@ def reclaim_timeout(m):
     m.runs('memory can be used', 'head -c 1G /dev/zero >/tmp/zero && rm /tmp/zero')
 
 
-@scenario('buffers: init failures', kind=Buffers, kernel=DEBUG, append=f'{POISON} host.modules=no')
-def init_failures(m):
+@scenario('buffers: init failures', kind=Buffers, kernel='full-debug', append=f'{POISON} host.modules=no')
+def test_init_failures(m):
     """Memory that the firmware gets for long does not become its: the TMR, 2 MB, and what INIT_EX keeps."""
     load = 'modprobe ccp psp_init_on_probe=0'
     nth = '/sys/module/rmp_fail/parameters/nth'
@@ -294,8 +294,8 @@ def init_failures(m):
     m.check('rmmod kvm_amd && rmmod ccp')
 
 
-@scenario('buffers: lost', kind=Buffers, kernel=DEBUG, append=f'{POISON} host.modules=no')
-def lost(m):
+@scenario('buffers: lost', kind=Buffers, kernel='full-debug', append=f'{POISON} host.modules=no')
+def test_lost(m):
     """The page of a command is lost in each life of the module, which ends well, and its memory is nobody's."""
     for init_on_probe in (0, 1):
         for turn in range(25):

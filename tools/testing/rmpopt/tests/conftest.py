@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""
+What all tests have in common. A test that takes the fixture "judge" makes judgements, each
+of which counts. One that does not is a judgement by itself. The last line is the sum.
+
+@pytest.mark.needs('host full'): what "test" has to build before. See build_for() there.
+@pytest.mark.all_cores: the test runs alone, because it is about vCPUs that run in parallel.
+"""
+import contextlib
+import fcntl
+import os
+import pathlib
+import re
+import time
+
+import pytest
+
+from judge import LOGS, Judge, tail
+
+
+def pytest_addoption(parser):
+    parser.addoption('--needs', metavar='FILE', help='write what the chosen tests need to FILE, and run none')
+
+
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'needs(WHAT, ...): what has to be built before')
+    config.addinivalue_line('markers', 'all_cores: no other test may run at the same time')
+    # Of xdist's processes only the first one reports.
+    if not hasattr(config, 'workerinput'):
+        config.pluginmanager.register(Total(config), 'total')
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    needs = config.getoption('--needs')
+    if needs:
+        wanted = {what for item in items for mark in item.iter_markers('needs') for what in mark.args}
+        pathlib.Path(needs).write_text(''.join(f'{what}\n' for what in sorted(wanted)), encoding='utf-8')
+
+
+def log_name(item):
+    return re.sub(r'[^A-Za-z0-9]+', '-', f'{item.path.stem}-{item.name}').strip('-')
+
+
+@pytest.fixture
+def judge(request):
+    path = LOGS / f'{log_name(request.node)}.txt'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open('w', encoding='utf-8') as out:
+        yield Judge(out)
+
+
+def pytest_generate_tests(metafunc):
+    """The machines of a scenario, see machine.py"""
+    if 'm' in metafunc.fixturenames:
+        metafunc.parametrize('m', getattr(metafunc.function, 'scenarios', []), indirect=True)
+
+
+@pytest.fixture
+def m(request, judge):
+    kind, machine = request.param
+    with kind(log_name(request.node), judge, **machine) as host:
+        judge.logs.append(host.log.path)
+        judge.at_end(host.finish)
+        yield host
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Fails a test that has come to its end with a judgement that failed."""
+    made = pyfuncitem.funcargs.get('judge')
+    if made is None:
+        return None
+    names = pyfuncitem._fixtureinfo.argnames  # pylint: disable=protected-access
+    try:
+        pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names})
+        made.end()
+    except Exception as error:
+        made.judge('comes to its end', False, f'{type(error).__name__}: {error}')
+        raise
+    else:
+        if not made.passed and not made.failures:
+            made.judge('judges something', False)
+    finally:
+        pyfuncitem.user_properties += [('passed', made.passed), ('failed', len(made.failures))]
+        pyfuncitem.user_properties += [('note', note) for note in made.notes]
+    if made.failures:
+        pytest.fail('\n'.join(made.failures), pytrace=False)
+    return True
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    outcome = yield
+    report = outcome.get_result()
+    made = getattr(item, 'funcargs', {}).get('judge')
+    if report.failed and made:
+        report.sections += [('log', tail(path)) for path in made.logs]
+
+
+@pytest.fixture(autouse=True)
+def cores(request):
+    """One lock for each of xdist's processes. A test holds its own one, or all of them in turn."""
+    workers = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 1))
+    own = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))
+    wanted = range(workers) if request.node.get_closest_marker('all_cores') else (own,)
+    LOGS.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        for number in wanted:
+            lock = stack.enter_context((LOGS / f'core{number}.lock').open('w', encoding='utf-8'))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+class Total:
+    """The sum of judgements, as the last line."""
+
+    def __init__(self, config):
+        self.config = config
+        self.passed = self.failed = self.skipped = 0
+        self.notes = []
+        self.start = time.monotonic()
+
+    def pytest_runtest_logreport(self, report):
+        properties = dict(report.user_properties)
+        if report.when == 'call' and 'passed' in properties:
+            self.passed += properties['passed']
+            self.failed += properties['failed']
+            self.notes += [value for name, value in report.user_properties if name == 'note']
+        elif report.failed:
+            self.failed += 1
+        elif report.skipped:
+            self.skipped += 1
+        elif report.when == 'call':
+            self.passed += 1
+
+    def pytest_collectreport(self, report):
+        self.failed += report.failed
+
+    def pytest_terminal_summary(self, terminalreporter):
+        if self.notes:
+            terminalreporter.section('notes')
+            for note in sorted(self.notes):
+                terminalreporter.write_line(note)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure(self):
+        if self.config.option.collectonly:
+            return
+        skipped = f', {self.skipped} skipped' if self.skipped else ''
+        print(f'{self.passed} passed, {self.failed} failed{skipped}')
