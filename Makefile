@@ -13,19 +13,16 @@ T := tools/testing/rmpopt
 # QEMU=DIRECTORY      QEMU 10.0 instead of Debian's: git checkout or directory
 # QEMU_CONFIGURE=OPT  make qemu: more options for QEMU's configure
 # SIGNOFF='NAME <M>'  make series, qemu-series: add that Signed-off-by
-# KUNIT_FILTER=GLOB   make kunit: only these suites or tests
-# MUTATIONS=REGEX     make mutate: only those with a matching name
-# BARE=WORD           make qemu-test: of the kernel's runs on the bare machine those named like it
-# LINUX_TEST=WORD     make qemu-test: of the boots of Linux those named like it
-# HOST_TEST=WORD      make host-test: only the scenarios named like it
+# K=EXPRESSION        make test, host-test, qemu-test, roundtrip, mutate: only what has a name like
+#                     it, as pytest -k; make kunit: these suites or tests, a glob of kunit.py
 # HOST_PROPERTIES=P   make host-test: with NAME=VALUE,... of the emulator, or all of them in turn
-# QUICK=1             make host-test: without the debug kernel
+# QUICK=1             make test, host-test: without the debug kernel
 #                     make check: each step applies, and what the series changes compiles;
 #                     of QEMU's only checkpatch
 #                     make bench: a few cases, and whether they are within bounds
-# KCSAN=1             make host-test: also in a kernel that looks for data races
+# KCSAN=1             make test, host-test: also in a kernel that looks for data races
 # MAP=FILE.svg        make run: the maps as a picture, too
-export BASE LINUX BENCH OTHER QEMU QEMU_CONFIGURE SIGNOFF KUNIT_FILTER MUTATIONS BARE LINUX_TEST HOST_TEST HOST_PROPERTIES QUICK KCSAN MAP
+export BASE LINUX BENCH OTHER QEMU QEMU_CONFIGURE SIGNOFF K HOST_PROPERTIES QUICK KCSAN MAP
 
 .PHONY: help deps other linux export series kernel kunit roundtrip lint test run shell check check-linux bench mutate qemu qemu-src qemu-check qemu-test host-test qemu-export qemu-series clean
 .NOTPARALLEL:
@@ -47,20 +44,19 @@ export: deps ## Write the commits of build/linux back to patches/ and the new fi
 series: linux ## Write the mails of the series to build/series (SIGNOFF=..., BASE=...)
 	@$S/series
 
-kernel: linux ## Build build/kernel, the kernel that "make run" boots
+kernel: linux ## Build build/full, the kernel that "make run" boots
 	@$S/kernel
 
-kunit: linux ## Run the KUnit tests in QEMU, by emulation (KUNIT_FILTER=...)
+kunit: linux ## Run the KUnit tests in QEMU, by emulation (K=...)
 	@$S/kunit
 
 roundtrip: linux qemu-src ## Test that make linux, export and series lose nothing, nor those of QEMU
-	@$T/tests/roundtrip-test
-	@$T/tests/qemu-roundtrip-test
+	@$T/test test_roundtrip.py
 
-lint: linux ## Read everything with shellcheck, black, pylint, mypy, codespell and checkpatch
+lint: linux qemu-src ## Read everything with shellcheck, black, pylint, mypy, codespell and checkpatch
 	@$S/lint
 
-test: linux qemu ## Run all tests: KUnit, the round trip, the maps, qemu-test and host-test
+test: linux qemu ## Run all tests: KUnit, the round trip, the maps, qemu-test and host-test (K=...)
 	@$T/test
 
 run: linux qemu ## Boot an emulated SNP host, start and stop guests, show what is optimized (MAP=...)
@@ -92,11 +88,11 @@ qemu-src: deps
 qemu-check: qemu-src
 	@$S/check-qemu
 
-qemu-test: linux qemu ## Test the emulated SNP host: style, options, each rule on the bare machine, Linux
-	@$T/tests/qemu-test
+qemu-test: linux qemu ## Test the emulated SNP host: options, each rule on the bare machine, Linux
+	@$T/test test_options.py test_bare.py test_linux.py
 
-host-test: linux qemu ## Test the series on the emulated SNP host (HOST_TEST=..., QUICK=1, KCSAN=1)
-	@$T/tests/host-test
+host-test: linux qemu ## Test the series on the emulated SNP host (K=..., QUICK=1, KCSAN=1)
+	@$T/test test_life_cycle.py test_stale.py test_buffers.py
 
 qemu-export: deps ## Write the commits of build/qemu-snp/src back to tools/testing/qemu-snp
 	@$S/qemu-export

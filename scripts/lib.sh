@@ -565,20 +565,6 @@ ok()
 	say "ok - $1"
 }
 
-# counted NAME COMMAND...: the result of a script that writes how many tests have passed and
-# failed to the file it is given, and its status. If it does not, it has died.
-counted()
-{
-	local file=$logs/$1.counts counts='0 1' rc=0
-	mkdir -p "$logs"
-	rm -f "$file"
-	"${@:2}" "$file" || rc=$?
-	[ ! -f "$file" ] || counts=$(cat "$file")
-	# shellcheck disable=SC2086
-	result "$1" $counts
-	return "$rc"
-}
-
 # not_ok TEXT [WHY]: WHY may be several lines.
 not_ok()
 {
@@ -587,25 +573,9 @@ not_ok()
 	[ -z "${2-}" ] || printf '    %s\n' "${2//$'\n'/$'\n'    }"
 }
 
-# result NAME PASSED FAILED: says it, and keeps it for total().
-result()
-{
-	mkdir -p "$logs"
-	say "$2 $3" >"$logs/$1.result"
-	say "$1: $2 passed, $3 failed"
-}
-
-# total NAME...: the sum of these results, as the last line. A part that left none
-# did not come to its end, which is a failure.
+# The sum, as the last line of a script that checks, and its status.
 total()
 {
-	local name p f passed=0 failed=0
-	for name; do
-		p=0 f=1
-		[ ! -f "$logs/$name.result" ] || read -r p f <"$logs/$name.result"
-		passed=$((passed + p))
-		failed=$((failed + f))
-	done
 	say "$passed passed, $failed failed"
 	[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ] || exit 3
 }

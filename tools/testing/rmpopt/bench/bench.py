@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
 """
-bench.py DIRECTORY: what RMPOPT costs and gains, without the series, with the base series
-and with all of it, on the emulated SNP host. Leaves bench.json, and a page for a reader,
+bench.py [--quick]: what RMPOPT costs and gains, without the series, with the core of it and
+with all of it, on the emulated SNP host. Leaves build/bench/bench.json, and a page for a reader,
 bench.html; the table in it is also in bench.txt, that of the cover letter in cover.txt. The
-status is 3 if the full series did more than it promises.
+last line is the sum of what was judged. The status is 3 if the full series did more than it
+promises.
 
-bench.py --quick COUNTS: only such cases as fit into two minutes, no page. The numbers of
-judgements passed and failed go to the file COUNTS.
+--quick: only such cases as fit into two minutes, no page.
 
 BENCH=WORD: only the cases that have that in their name and kernel, as in BENCH=starved-full;
 then there is no page.
@@ -39,19 +39,15 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / 'snphost'))
 
 import host
 from host import BATCH, BUILD, CPUS, LOAD, NODES, PASS_GAP, HostError
+from judge import Judge
 import rmpopt_map
 
 GB = rmpopt_map.GB
 # Entries of the RMP that the emulator reads for a region, one for each 2 MB
 ENTRIES = 512
 
-SERIES = {
-    'without': BUILD / 'base' / 'kernel',
-    'base': BUILD / 'early' / 'kernel',
-    'full': BUILD / 'kernel',
-}
-if os.environ.get('OTHER'):
-    SERIES['other'] = BUILD / 'other' / 'kernel'
+# The kernels of scripts/kernel that are compared
+ALL = ('without', 'core', 'full', *(('other',) if os.environ.get('OTHER') else ()))
 
 SOME = os.environ.get('BENCH')
 
@@ -196,8 +192,7 @@ class Bench(host.Host):
         self.stretches = []
         super().__init__(
             f'bench-{name}-{series}',
-            kernel=SERIES[series],
-            initrd=f'{BUILD}/bench/{series}.gz',
+            kernel=series,
             smp=smp,
             memory=memory,
             virtual_time=virtual_time,
@@ -219,7 +214,7 @@ class Bench(host.Host):
         return {vcpu['index']: vcpu for vcpu in self.snp('vcpus')}
 
     def has(self, module):
-        return any(SERIES[self.series].glob(f'modules/lib/modules/*/updates/{module}.ko'))
+        return any(host.kernel_dir(self.series).glob(f'modules/lib/modules/*/updates/{module}.ko'))
 
     def lost(self):
         """Regions that could be optimized on all cores and are not"""
@@ -658,11 +653,10 @@ SPARSE = {
     '1 TB': (',sparse-chunks=16,sparse-size=5G,sparse-stride=64G', 64),
     '2 TB': (',sparse-chunks=16,sparse-size=16G,sparse-stride=128G', 128),
 }
-ALL = tuple(SERIES)
 # Those with RMPOPT
 MADE = tuple(series for series in ALL if series != 'without')
 # Those of which all is promised, or all but what later patches bring
-OURS = 'without', 'base', 'full'
+OURS = 'without', 'core', 'full'
 
 
 def cases(quick):
@@ -1093,7 +1087,7 @@ insmod test_modules/rmp_place.ko regions=0 measure=1; dmesg | grep rmp_place    
 '''
 
 
-def page(rows, directory, failed, broken, left_out, seconds):
+def page(rows, directory, failures, left_out, seconds):
     e = html.escape
     out = [
         '<!DOCTYPE html><meta charset="utf-8"><title>What RMPOPT costs</title>',
@@ -1101,14 +1095,16 @@ def page(rows, directory, failed, broken, left_out, seconds):
         'td,th{padding:.15em .6em;text-align:right;border-bottom:1px solid #ddd}td:nth-child(-n+2){text-align:left}'
         'tr.full td{background:#eef7ee}pre{background:#f4f4f4;padding:1em;overflow:auto}</style>',
         '<h1>What RMPOPT costs, and what it gains</h1>',
-        '<p>The kernel without the series, with the base series (up to the call in KVM), and with the full '
+        '<p>The kernel without the series, with the core of it (up to the call in KVM), and with the full '
         f'series, on an emulated SNP host. Made by <code>make bench</code> in {seconds / 60:.0f} minutes.</p>',
     ]
-    if 'other' in SERIES:
-        release = (SERIES['other'] / 'include/config/kernel.release').read_text(encoding='utf-8').strip()
+    if 'other' in ALL:
+        release = (
+            (host.kernel_dir('other') / 'include/config/kernel.release').read_text(encoding='utf-8').strip()
+        )
         out.append(f'<p>other: {e(release)}, of OTHER={e(os.environ["OTHER"])}.</p>')
     out += [f'<p>Left out: {e(text)}</p>' for text in left_out]
-    for text in failed + broken:
+    for text in failures:
         out.append(f'<p><b>Not as it should be:</b> {e(text)}</p>')
     for name in plots(rows, directory):
         out.append((directory / name).read_text(encoding='utf-8').split('?>', 1)[-1])
@@ -1165,39 +1161,31 @@ def page(rows, directory, failed, broken, left_out, seconds):
 
 
 def main():
-    if len(sys.argv) != 2 and sys.argv[1:2] != ['--quick'] or len(sys.argv) > 3:
+    if sys.argv[1:] not in ([], ['--quick']):
         sys.exit(__doc__.strip())
-    quick = sys.argv[1] == '--quick'
+    quick = bool(sys.argv[1:])
     since = time.monotonic()
     runner = Runner(quick)
     runner.all()
     seconds = time.monotonic() - since
-    judged = list(bounds(runner.rows))
-    broken = [f'{text}: {row}' for text, good, row in judged if not good]
-    for text, good, row in judged:
-        if not good:
-            print(f'not ok - {text}\n    {row}')
-        elif quick:
-            print(f'ok - {text}')
+    judge = Judge()
+    for text, good, row in bounds(runner.rows):
+        judge.judge(text, good, row)
     for text in runner.failed:
-        print(f'not ok - {text}')
+        judge.judge(text, False)
     for text in runner.left_out:
         print(f'# left out: {text}')
     print(text_table(runner.rows))
     print('\n'.join(left_behind(runner.rows)))
-    if quick:
-        pathlib.Path(sys.argv[2]).write_text(
-            f'{len(judged) - len(broken)} {len(broken) + len(runner.failed)}\n', encoding='utf-8'
-        )
-    elif not SOME:
-        directory = pathlib.Path(sys.argv[1])
+    if not quick and not SOME:
+        directory = BUILD / 'bench'
         directory.mkdir(parents=True, exist_ok=True)
         (directory / 'bench.json').write_text(
             json.dumps(
                 {
                     'rows': runner.rows,
                     'model': MODEL,
-                    'failed': runner.failed + broken,
+                    'failed': judge.failures,
                     'left-out': runner.left_out,
                 },
                 indent='\t',
@@ -1207,9 +1195,10 @@ def main():
         )
         (directory / 'bench.txt').write_text(text_table(runner.rows) + '\n', encoding='utf-8')
         (directory / 'cover.txt').write_text(cover(runner.rows) + '\n', encoding='utf-8')
-        page(runner.rows, directory, runner.failed, broken, runner.left_out, seconds)
+        page(runner.rows, directory, judge.failures, runner.left_out, seconds)
         print(f'{seconds:.0f} s; for a reader: {directory / "bench.html"}')
-    sys.exit(3 if broken or runner.failed else 0)
+    print(judge.total())
+    sys.exit(3 if judge.failures or not judge.passed else 0)
 
 
 if __name__ == '__main__':

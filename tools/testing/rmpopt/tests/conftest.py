@@ -39,7 +39,9 @@ def pytest_collection_modifyitems(config, items):
 
 
 def log_name(item):
-    return re.sub(r'[^A-Za-z0-9]+', '-', f'{item.path.stem}-{item.name}').strip('-')
+    """As life-cycle-kdump-x86-shutdown: of the file, and of the parameters or else the function."""
+    name = item.callspec.id if hasattr(item, 'callspec') else item.originalname.removeprefix('test_')
+    return re.sub(r'[^A-Za-z0-9]+', '-', f'{item.path.stem.removeprefix("test_")}-{name}').strip('-')
 
 
 @pytest.fixture
@@ -117,7 +119,7 @@ class Total:
 
     def __init__(self, config):
         self.config = config
-        self.passed = self.failed = self.skipped = 0
+        self.passed = self.failed = 0
         self.notes = []
         self.start = time.monotonic()
 
@@ -129,9 +131,7 @@ class Total:
             self.notes += [value for name, value in report.user_properties if name == 'note']
         elif report.failed:
             self.failed += 1
-        elif report.skipped:
-            self.skipped += 1
-        elif report.when == 'call':
+        elif report.passed and report.when == 'call':
             self.passed += 1
 
     def pytest_collectreport(self, report):
@@ -147,5 +147,4 @@ class Total:
     def pytest_unconfigure(self):
         if self.config.option.collectonly:
             return
-        skipped = f', {self.skipped} skipped' if self.skipped else ''
-        print(f'{self.passed} passed, {self.failed} failed{skipped}')
+        print(f'{self.passed} passed, {self.failed} failed')

@@ -150,14 +150,14 @@ def compare(m):
     m.lengths('get_id2', (1 << 20,), 2, (1 << 20, (1 << 20) + 4096, 4 << 20))
 
 
-@scenario('buffers: data', kind=Buffers, append=POISON)
+@scenario('data', kind=Buffers, append=POISON)
 def test_data(m):
     begin(m)
     compare(m)
     end(m)
 
 
-@scenario('buffers: lengths', kind=Buffers, append=POISON)
+@scenario('lengths', kind=Buffers, append=POISON)
 def test_odd_lengths(m):
     """Most are too short, and then the needed one has to come back. Two at a time."""
     begin(m)
@@ -180,7 +180,7 @@ def test_odd_lengths(m):
     end(m)
 
 
-@scenario('buffers: failures', kind=Buffers, kernel='full-debug', append=POISON)
+@scenario('failures', kind=Buffers, kernel='full-debug', append=POISON)
 def test_failures(m):
     """Each step of a command fails: what came before is undone, and the next command is well."""
     begin(m)
@@ -248,7 +248,7 @@ def test_failures(m):
     m.well('after that')
 
 
-@scenario('buffers: reclaim times out', kind=Buffers, kernel='full-debug', append=POISON)
+@scenario('reclaim times out', kind=Buffers, kernel='full-debug', append=POISON)
 def test_reclaim_timeout(m):
     """The firmware does not return the page of a command in time. It may not be used by anybody."""
     begin(m)
@@ -263,7 +263,7 @@ def test_reclaim_timeout(m):
     m.runs('memory can be used', 'head -c 1G /dev/zero >/tmp/zero && rm /tmp/zero')
 
 
-@scenario('buffers: init failures', kind=Buffers, kernel='full-debug', append=f'{POISON} host.modules=no')
+@scenario('init failures', kind=Buffers, kernel='full-debug', append=f'{POISON} host.modules=no')
 def test_init_failures(m):
     """Memory that the firmware gets for long does not become its: the TMR, 2 MB, and what INIT_EX keeps."""
     load = 'modprobe ccp psp_init_on_probe=0'
@@ -294,7 +294,7 @@ def test_init_failures(m):
     m.check('rmmod kvm_amd && rmmod ccp')
 
 
-@scenario('buffers: lost', kind=Buffers, kernel='full-debug', append=f'{POISON} host.modules=no')
+@scenario('lost', kind=Buffers, kernel='full-debug', append=f'{POISON} host.modules=no')
 def test_lost(m):
     """The page of a command is lost in each life of the module, which ends well, and its memory is nobody's."""
     for init_on_probe in (0, 1):

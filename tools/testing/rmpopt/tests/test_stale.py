@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """
-Scenarios in which the base series loses regions, until the next guest ends or for good,
+Scenarios in which the core of the series, the patches up to KVM's call, loses regions, until the next guest ends or for good,
 and the full series does not: once the RMP has been quiet for 10 seconds, every region of
 RAM either holds an assigned page or is optimized on every core.
 """
@@ -89,7 +89,7 @@ class Stale(Machine):
     def end(self, lost=None):
         """
         At a quiet moment: the full series has lost nothing, and has done no more than it
-        had to. The base series has lost a region of LOST, which proves that the case is one.
+        had to. The core has lost a region of LOST, which proves that the case is one.
         """
         self.settle()
         found = self.lost()
@@ -105,7 +105,7 @@ class Stale(Machine):
         if not self.full:
             if lost:
                 self.judge(
-                    'the base series loses a region for good',
+                    'the core of the series loses a region for good',
                     found & lost,
                     f'expected any of {names(lost)}, lost {names(found)}',
                 )
@@ -144,24 +144,24 @@ def tell(vms, *lines):
 
 
 def case(name, **machine):
-    """With the full series, and with the base series to compare."""
+    """With the full series, and with its core to compare."""
 
     def register(function):
         machine.setdefault('smp', CORES_4)
-        scenario(f'{name}, base series', kernel='core', kind=Stale, **machine)(function)
+        scenario(f'{name}, core', kernel='core', kind=Stale, **machine)(function)
         scenario(name, kernel='full', kind=Stale, **machine)(function)
         return function
 
     return register
 
 
-@case('stale: boot')
+@case('boot')
 def test_boot(m):
     m.start()
     m.end()
 
 
-@case('stale: teardown', nodes=True)
+@case('teardown', nodes=True)
 def test_teardown(m):
     """Three guests in as many regions, at once: what the passes cost is bounded by what they have touched."""
     m.start()
@@ -188,7 +188,7 @@ def load_on_node_0(m):
     m.start()
 
 
-@case('stale: status ioctl', **NODES)
+@case('status ioctl', **NODES)
 def test_status_ioctl(m):
     """Once from a CPU of each node"""
     load_on_node_0(m)
@@ -197,7 +197,7 @@ def test_status_ioctl(m):
     m.end(OTHER_NODES)
 
 
-@scenario('stale: all ioctls', kind=Stale, kernel='full', **NODES)
+@scenario('all ioctls', kind=Stale, kernel='full', **NODES)
 def test_ioctls(m):
     load_on_node_0(m)
     borrowing = set()
@@ -217,19 +217,19 @@ def test_ioctls(m):
     m.end()
 
 
-@case('stale: memory outlives the VM', nodes=True)
+@case('memory outlives the VM', nodes=True)
 def test_outlives(m):
     m.start()
     vms = m.guests('--memory 16M --node 1')
     tell(vms, 'close-vm 0')
     m.check('sleep 30')
     tell(vms, 'close-memory 0')
-    # KVM keeps the VM for the memory's sake, so that the base series gets by.
+    # KVM keeps the VM for the memory's sake, so that the core gets by.
     m.end()
     vms.close()
 
 
-@case('stale: holes in the memory of a VM', nodes=True)
+@case('holes in the memory of a VM', nodes=True)
 def test_punched(m):
     m.start()
     vms = m.guests('--memory 16M --node 1')
@@ -239,7 +239,7 @@ def test_punched(m):
     vms.close()
 
 
-@case('stale: conversion longer than the delay', nodes=True)
+@case('conversion longer than the delay', nodes=True)
 def test_slow(m):
     m.start()
     vms = m.guests('--memory 16M --node 1')
@@ -251,7 +251,7 @@ def test_slow(m):
     vms.close()
 
 
-@case('stale: 50 VMs', nodes=True)
+@case('50 VMs', nodes=True)
 def test_many(m):
     m.start()
     order = random.Random(50)
@@ -277,8 +277,8 @@ def reload(m):
     m.check(f'rmmod kvm_amd && rmmod ccp && {m.load()}')
 
 
-@scenario('stale: reload', kind=Stale, nodes=True)
-@scenario('stale: reload, legacy shutdown', kind=Stale, kernel='full', nodes=True, x86_shutdown=False)
+@scenario('reload', kind=Stale, nodes=True)
+@scenario('reload, legacy shutdown', kind=Stale, kernel='full', nodes=True, x86_shutdown=False)
 def test_reloaded(m):
     """Each of the above with a shutdown before the pass that it leads to."""
     m.start()
@@ -298,7 +298,7 @@ def test_reloaded(m):
     m.quiet()
 
 
-@scenario('stale: shutdown fails', kind=Stale, kernel='full', nodes=True, others=MATRIX[1:])
+@scenario('shutdown fails', kind=Stale, kernel='full', nodes=True, others=MATRIX[1:])
 def test_shutdown_fails(m):
     """A pass that was due is not forgotten."""
     m.start()
@@ -309,7 +309,7 @@ def test_shutdown_fails(m):
     m.quiet()
 
 
-@scenario('stale: legacy shutdown', kind=Stale, kernel='full', nodes=True, x86_shutdown=False)
+@scenario('legacy shutdown', kind=Stale, kernel='full', nodes=True, x86_shutdown=False)
 def test_legacy(m):
     """SnpEn stays set, so checks are skipped again afterwards. No pass runs during SNP_SHUTDOWN_EX."""
     m.start()
@@ -327,7 +327,7 @@ def test_legacy(m):
     m.quiet()
 
 
-@scenario('stale: memory hotplug', kind=Stale, kernel='full', append='mem=6G memhp_default_state=offline')
+@scenario('memory hotplug', kind=Stale, kernel='full', append='mem=6G memhp_default_state=offline')
 def test_memory_hotplug(m):
     """The kernel gets to know of the GB from 6 GB on later, and forgets it again. The RMP covers it."""
     region = 6 * GB
@@ -379,7 +379,7 @@ def test_memory_hotplug(m):
     m.quiet('memory that the RMP does not cover is left alone')
 
 
-@scenario('stale: starvation', kind=Stale, kernel='full', nodes=True)
+@scenario('starvation', kind=Stale, kernel='full', nodes=True)
 def test_starvation(m):
     """An SNP VM ends every 5 s, for 120 s. Each end puts the pass off, but not for ever."""
     m.start()
@@ -409,7 +409,7 @@ def test_starvation(m):
 
 
 @scenario(
-    'stale: verdicts lost',
+    'verdicts lost',
     kind=Stale,
     kernel='full',
     memory='23G',
@@ -484,8 +484,8 @@ def test_verdicts_lost(m):
     m.quiet()
 
 
-@scenario('stale: persistent memory', kind=Stale, kernel='full', append='memmap=1G!5G')
-@scenario('stale: Soft Reserved', kind=Stale, kernel='full', append='memmap=1G%5G-1+0xefffffff')
+@scenario('persistent memory', kind=Stale, kernel='full', append='memmap=1G!5G')
+@scenario('Soft Reserved', kind=Stale, kernel='full', append='memmap=1G%5G-1+0xefffffff')
 def test_described_as(m):
     """Whatever the firmware calls memory that the RMP covers, it is optimized."""
     m.start()
@@ -501,7 +501,7 @@ def test_described_as(m):
 
 
 @scenario(
-    'stale: suspend',
+    'suspend',
     kind=Stale,
     kernel='full',
     nodes=True,
@@ -540,7 +540,7 @@ def traced(m):
     ]
 
 
-@scenario('stale: trace events', kind=Stale, kernel='full', nodes=True)
+@scenario('trace events', kind=Stale, kernel='full', nodes=True)
 def test_trace(m):
     """The kernel's word, field by field, is what the referee has seen."""
     m.start()
@@ -631,16 +631,14 @@ def stormy(m, conversions):
     m.check('rmmod rmp_storm')
 
 
-@scenario(
-    'stale: storm', kind=Stale, kernel='full-debug', nodes=True, virtual_time=False, append='kunit.enable=0'
-)
+@scenario('storm', kind=Stale, kernel='full-debug', nodes=True, virtual_time=False, append='kunit.enable=0')
 def test_storm(m):
     stormy(m, 20000)
 
 
 @pytest.mark.skipif(not os.environ.get('KCSAN'), reason='needs a kernel of its own: KCSAN=1')
 @scenario(
-    'stale: storm, KCSAN',
+    'storm, KCSAN',
     kind=Stale,
     nodes=True,
     virtual_time=False,
