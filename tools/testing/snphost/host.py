@@ -149,7 +149,7 @@ def nodes(cpus, gigabytes=4) -> list[str]:
 
 # Three nodes with a core each, of 4, 2 and 2 GB. One of the latter has no page that the
 # firmware keeps for long: some are the IOMMU's, from the node where the kernel happened to
-# initialize it. The GB with the RMP, which can not be optimized either, is a node by itself.
+# initialize it. The GB with the RMP, which cannot be optimized either, is a node by itself.
 NODES = {
     'smp': '6,sockets=3,cores=1,threads=2',
     'memory': '9G',
@@ -296,9 +296,9 @@ class Host:
     while the script thinks; qmp('stop') and qmp('cont') prevent that.
     """
 
-    def __init__(self, name, *, virtual_time=False, options=(), boot_timeout=TIMEOUT, **machine):
+    def __init__(self, name, *, virtual_time=False, options=(), boot_timeout=TIMEOUT, **arguments):
         self.name = name
-        self.machine = machine
+        self.arguments = arguments
         self.options = list(options)
         self.boot_timeout = boot_timeout
         if virtual_time:
@@ -349,7 +349,7 @@ class Host:
             options += ['-chardev', f'socket,id={name},fd={fds[-1]},server=on,wait=off']
         options += ['-mon', 'chardev=qmp,mode=control']
         # pylint: disable-next=missing-kwoa  # It is in the dictionary.
-        line = command_line(options=options, serial=('stdio', 'chardev:control'), **self.machine)
+        line = command_line(options=options, serial=('stdio', 'chardev:control'), **self.arguments)
         # QEMU must not outlive a script that was killed.
         self.process = subprocess.Popen(
             ['setpriv', '--pdeathsig', 'KILL', *line],

@@ -311,7 +311,7 @@ class Bench(host.Host):
         rounds = max(ipis, default=0)
         self.stretches = stretches(executed, asked)
         now = self.map()
-        # That the last page of a region is not the firmware's can not be known.
+        # That the last page of a region is not the firmware's cannot be known.
         needless = visited - touched - {region * GB for region in now.losses()}
         total = {
             key: sum(d[f'rmpopt-{key}'] for d in delta)
@@ -663,7 +663,7 @@ def cases(quick):
     """Name, function, series, what it is told, and the machine"""
 
     def only(*series):
-        """In a hurry"""
+        """With --quick, these kernels only"""
         return tuple(s for s in ALL if s in series or s == 'other') if quick else ALL
 
     made = tuple(s for s in only('full') if s in MADE)

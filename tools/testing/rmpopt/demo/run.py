@@ -57,16 +57,14 @@ def more_pages(before, after):
 
 class Run:
     def __init__(self, machine, judge):
-        self.machine = machine
+        self.host = machine
         self.judge = judge.judge
         self.colour = sys.stdout.isatty() and 'NO_COLOR' not in os.environ
         self.maps = []
         self.window = self.ram = None
 
     def show(self, title, picture=True):
-        one = rmpopt_map.Map(
-            self.machine.snp('regions'), self.machine.snp('cores'), self.window, self.ram, title
-        )
+        one = rmpopt_map.Map(self.host.snp('regions'), self.host.snp('cores'), self.window, self.ram, title)
         print(f'\n{one.text(self.colour)}', flush=True)
         if picture:
             self.maps.append(one)
@@ -78,13 +76,13 @@ class Run:
         """When the firmware gave up guests, in the order of time."""
         return sorted(
             e['at']
-            for e in self.machine.journal()
+            for e in self.host.journal()
             if e['what'] == 'psp-done' and e['value'] == SNP_DECOMMISSION and not e['result']
         )
 
     def passes(self, after):
         """When passes began, later than AFTER."""
-        return [entries[0]['at'] for entries in self.machine.passes(after + 1)]
+        return [entries[0]['at'] for entries in self.host.passes(after + 1)]
 
     def wait_pass(self, since=0, after=-1):
         """
@@ -92,8 +90,8 @@ class Run:
         guest's clock. Looks at the console from SINCE on. Returns what the kernel says.
         """
         while True:
-            match = self.machine.wait_console(PASS, PASS_TIMEOUT, since)
-            since = self.machine.log.console.index(match.string, since) + 1
+            match = self.host.wait_console(PASS, PASS_TIMEOUT, since)
+            since = self.host.log.console.index(match.string, since) + 1
             if self.passes(after):
                 return match[0]
 
@@ -104,7 +102,7 @@ class Run:
         """
         tables: dict[int, set[int]] = {}
         last = None
-        for e in self.machine.journal():
+        for e in self.host.journal():
             table = tables.setdefault(e['core'], set())
             if e['what'] == 'clear':
                 table.discard(e['address'])
@@ -124,18 +122,18 @@ class Run:
         return one.cells(rmpopt_map.LOST) | one.cells(rmpopt_map.NONE)
 
     def executed(self):
-        return sum(e['what'] == 'rmpopt' for e in self.machine.journal())
+        return sum(e['what'] == 'rmpopt' for e in self.host.journal())
 
     # The steps
 
     def boot(self):
-        match = self.machine.wait_console(host.RMPOPT_ENABLED, 1)
-        self.ram = self.machine.system_ram()
+        match = self.host.wait_console(host.RMPOPT_ENABLED, 1)
+        self.ram = self.host.system_ram()
         # The RMP reaches to the end of the RAM and covers holes in it.
         self.window = int(match[2], 16), min(int(match[3], 16), max(last for _, last in self.ram))
         print(f'{match[0]}')
         self.show('After boot')
-        cores = self.machine.snp('cores')
+        cores = self.host.snp('cores')
         bases = {core['base'] for core in cores}
         self.judge(
             f'RMPOPT_BASE is the same on all {len(cores)} cores',
@@ -160,7 +158,7 @@ class Run:
         numbers = ','.join(str(1 + guest) for guest in range(GUESTS))
         command = f'snp_vm --vms {GUESTS} --memory {GUEST_MEMORY} --node {numbers}'
         print(f'Starting {GUESTS} guests: {command}', flush=True)
-        vms = self.machine.program(command)
+        vms = self.host.program(command)
         vms.wait_line('^ready$', 120)
         during = self.show(f'With {GUESTS} guests')
         lost = before.optimized() - during.optimized()
@@ -179,7 +177,7 @@ class Run:
         """Returns where the console and the guest's clock are at the last one."""
         since = 0
         for guest in range(GUESTS):
-            since = self.machine.console_position()
+            since = self.host.console_position()
             answer = vms.ask(f'close {guest}')
             self.judge(f'guest {guest} is torn down', answer == 'ok', answer)
             self.show(f'{guest + 1} of {GUESTS} guests stopped', picture=guest == GUESTS - 1)
@@ -223,10 +221,10 @@ class Run:
             ('violations', 'no RMPOPT bit or TLB entry let a write through that it must not'),
             ('audit-now', 'the tables agree with the RMP'),
         ):
-            number = self.machine.snp(name)
+            number = self.host.snp(name)
             self.judge(text, number == 0, f'{name}: {number}')
-        found = self.machine.complaints()
-        if not found and self.machine.tainted():
+        found = self.host.complaints()
+        if not found and self.host.tainted():
             found = ['it is tainted']
         self.judge('no complaint of the kernel', not found, '\n    '.join(found[:10]))
 
@@ -286,7 +284,7 @@ def main():
                 run.all()
                 machine.quit()
             except host.HostError as error:
-                judge.judge('the run comes to its end', False, error)
+                judge.judge('the run completes', False, error)
             run.picture()
     except host.HostError as error:
         judge.judge('the kernel boots', False, error)

@@ -44,8 +44,8 @@ def log_name(item):
     return re.sub(r'[^A-Za-z0-9]+', '-', f'{item.path.stem.removeprefix("test_")}-{name}').strip('-')
 
 
-@pytest.fixture
-def judge(request):
+@pytest.fixture(name='judge')
+def judge_fixture(request):
     path = LOGS / f'{log_name(request.node)}.txt'
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open('w', encoding='utf-8') as out:
@@ -53,15 +53,15 @@ def judge(request):
 
 
 def pytest_generate_tests(metafunc):
-    """The machines of a scenario, see machine.py"""
+    """The hosts of a scenario, see snp_host.py"""
     if 'm' in metafunc.fixturenames:
         metafunc.parametrize('m', getattr(metafunc.function, 'scenarios', []), indirect=True)
 
 
 @pytest.fixture
 def m(request, judge):
-    kind, machine = request.param
-    with kind(log_name(request.node), judge, **machine) as host:
+    kind, arguments = request.param
+    with kind(log_name(request.node), judge, **arguments) as host:
         judge.logs.append(host.log.path)
         judge.at_end(host.finish)
         yield host
@@ -78,7 +78,7 @@ def pytest_pyfunc_call(pyfuncitem):
         pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names})
         made.end()
     except Exception as error:
-        made.judge('comes to its end', False, f'{type(error).__name__}: {error}')
+        made.judge('completes', False, f'{type(error).__name__}: {error}')
         raise
     else:
         if not made.passed and not made.failures:

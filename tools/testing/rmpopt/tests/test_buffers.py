@@ -7,7 +7,7 @@ Data have to arrive to the last byte, and pages to come back.
 import contextlib
 import re
 
-from machine import GB, PSP, Machine, scenario
+from snp_host import GB, PSP, SnpHost, scenario
 
 # Commands of sev_ioctl, and their outputs in the order of the README
 OUTPUTS = {'pek_csr': ('pek-csr',), 'pdh_cert_export': ('pdh-cert', 'cert-chain'), 'get_id2': ('id',)}
@@ -40,7 +40,7 @@ def fnv(content):
     return value
 
 
-class Buffers(Machine):
+class Buffers(SnpHost):
     def set_sizes(self, command, sizes):
         for output, size in zip(OUTPUTS[command], sizes):
             self.qom_set('psp0', f'{output}-pattern', size)
@@ -242,7 +242,7 @@ def test_failures(m):
     m.set_sizes('pek_csr', (16384,))
     m.runs('many more commands', 'sev_ioctl lengths pek_csr 100 16384')
     end(m)
-    m.begin_anew()
+    m.forget_history()
     m.runs('the modules can be loaded again', RELOAD)
     m.wait_pass(m.last('psp-done', value=PSP['SNP_INIT_EX']))
     m.well('after that')

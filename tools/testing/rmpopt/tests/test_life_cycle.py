@@ -8,7 +8,7 @@ rmpopt-disabled-table, shutdown-rmpopt-en and rmpopt-outside.
 import contextlib
 import re
 
-from machine import DELAY, GB, MATRIX, NO_HOLD, PSP, SECOND, TABLE, Machine, scenario
+from snp_host import DELAY, GB, MATRIX, NO_HOLD, PSP, SECOND, TABLE, scenario
 
 DFFLUSH_REQUIRED = 0x0F
 # A failing SNP_DECOMMISSION is worth a WARN to KVM.
@@ -86,7 +86,7 @@ def test_life(m):
             'CPUs can go offline and come back',
             'cd /sys/devices/system/cpu/cpu3 && echo 0 >online && echo 1 >online',
         )
-        m.begin_anew()
+        m.forget_history()
         m.runs('kvm-amd can be loaded again', m.load())
         m.set_up()
         m.wait_pass(m.last('psp-done', value=PSP['SNP_INIT_EX']))
@@ -109,7 +109,7 @@ def test_legacy(m):
         m.runs('kvm-amd can be unloaded', 'rmmod kvm_amd')
         m.equal('the firmware has shut down', 'uninit', m.psp('state')['snp'])
         m.fails('CPUs cannot go offline as long as SNP_EN is set', OFFLINE, 'busy')
-        m.begin_anew()
+        m.forget_history()
         m.runs('kvm-amd can be loaded again', m.load())
         init = m.last('psp-done', value=PSP['SNP_INIT_EX'])
         m.set_up()
@@ -131,9 +131,9 @@ def test_hotplug(m):
     m.said('SNP is not initialized with a CPU offline', 'SNP init failed|not all CPUs online')
     m.equal('no RMPOPT_BASE is enabled', [0] * m.cores(), m.bases())
     m.equal('the firmware was not asked', [], m.events('psp', value=PSP['SNP_INIT_EX']))
-    m.never()
+    m.rmpopt_is_unused()
     m.runs('hotplug works on', f'echo 1 >{online} && echo 0 >{online} && echo 1 >{online}')
-    m.begin_anew()
+    m.forget_history()
     m.runs('once the CPU is back the modules load', f'rmmod kvm_amd && rmmod ccp && {m.load()}')
     m.set_up()
     m.fails('now CPUs stay', f'echo 0 >{online}', 'busy')
@@ -173,8 +173,8 @@ def test_unload_x86(m):
     """SNP_SHUTDOWN_EX would arrive in the middle of a pass."""
     unload_during_pass(m, 'rmmod kvm_amd && rmmod ccp', 'unloading')
     m.x86_shut_down()
-    m.begin_anew()
-    m.runs('all of it can be had again', m.load())
+    m.forget_history()
+    m.runs('the modules load again', m.load())
     m.set_up()
     m.wait_pass(m.last('psp-done', value=PSP['SNP_INIT_EX']))
     m.all_optimized('and is optimized')
@@ -220,7 +220,7 @@ def test_init_failures(m):
         'SNP_SHUTDOWN_EX:1',
     ):
         with m.expect(LEAK if fail in leaking else 'nothing'):
-            m.begin_anew()
+            m.forget_history()
             m.qom_set('psp0', 'fail', fail)
             begun = m.now()
             m.run(m.load())
@@ -238,7 +238,7 @@ def test_init_failures(m):
                 m.said(f'{fail}: the kernel says what is left behind', LEFT_BEHIND)
                 m.fails(f'{fail}: which is true', OFFLINE, 'busy')
         m.runs(f'{fail}: the next time all is well', f'{m.load()} && rmmod kvm_amd && rmmod ccp')
-    m.begin_anew()
+    m.forget_history()
     m.runs('in the end the modules load', m.load())
     m.set_up()
     m.wait_pass(m.last('psp-done', value=PSP['SNP_INIT_EX']))
@@ -255,7 +255,7 @@ def test_flush_failure(m):
         m.said('the kernel says what is left behind', LEFT_BEHIND)
         m.run('rmmod kvm_amd')
     m.equal('the failure has happened', '', m.psp('fail'))
-    m.never()
+    m.rmpopt_is_unused()
     m.fails('CPUs stay', OFFLINE, 'busy')
 
 
@@ -326,11 +326,13 @@ def test_kselftest(m):
 
 def second_kernel(m, command, text):
     """Another kernel takes over, and does not stumble over what the first one has left."""
-    m.begin_anew()
+    m.forget_history()
     m.check(f'({command}) >/dev/null 2>&1 &')
-    m.wait_console('^host-init: ready$', m.boot_timeout, m.anew)
+    m.wait_console('^host-init: ready$', m.boot_timeout, m.history_start)
     m.booted = next(
-        index for index, line in enumerate(m.log.console) if index > m.anew and 'Linux version' in line
+        index
+        for index, line in enumerate(m.log.console)
+        if index > m.history_start and 'Linux version' in line
     )
     m.judge(text, True)
 
@@ -355,7 +357,11 @@ def kexec(m, guest):
     m.equal(
         'the first kernel does not set RMPOPT up for the second one',
         [],
-        [line for line in m.log.console[m.anew : m.booted] if 'rmpopt_stale' in line and 'setup' in line],
+        [
+            line
+            for line in m.log.console[m.history_start : m.booted]
+            if 'rmpopt_stale' in line and 'setup' in line
+        ],
     )
     m.equal(
         'no RMPOPT from the shutdown to the second SNP_INIT',
@@ -365,7 +371,7 @@ def kexec(m, guest):
     m.set_up()
     m.wait_pass(m.last('psp-done', value=PSP['SNP_INIT_EX']))
     m.all_optimized('all is optimized')
-    m.equal('guests can be had', 0, m.guests('--vms 2 --memory 16M --node 1,2').close())
+    m.equal('guests start and stop', 0, m.guests('--vms 2 --memory 16M --node 1,2').close())
 
 
 # The kernel's trace events, on its console
@@ -407,7 +413,7 @@ def test_kdump(m):
     m.equal('SNP is on until then', 'init', m.psp('state')['snp'])
     # Not at once, so that there is an answer to this.
     second_kernel(m, 'sleep 1; echo c >/proc/sysrq-trigger', 'it boots after a panic')
-    m.excuse('Kernel panic - not syncing: sysrq triggered crash|Call Trace', m.anew, m.booted)
+    m.excuse('Kernel panic - not syncing: sysrq triggered crash|Call Trace', m.history_start, m.booted)
     # The second one does not have the modules.
     m.equal(
         'the panicking kernel shuts SNP down',
@@ -447,7 +453,7 @@ def test_smt(m):
     m.x86_shut_down()
     m.runs('SMT can be turned on', f'echo on >{control}')
     m.equal('all CPUs are online', '0-3', m.check(online).strip())
-    m.begin_anew()
+    m.forget_history()
     m.runs('the modules load again', m.load())
     m.set_up()
     # The second attempt must not be taken for done.
@@ -587,23 +593,23 @@ def test_works(m):
 def test_works_without(m):
     m.said('SNP is enabled', r'kvm_amd: SEV-SNP enabled')
     m.equal('guests come and go', 0, m.guests('--vms 2 --memory 16M').close())
-    m.never()
+    m.rmpopt_is_unused()
 
 
 @scenario('nosmt', append='nosmt', kernel='full')
 def test_nosmt(m):
     m.said('SNP is not initialized with CPUs offline', 'not all CPUs online')
-    m.never()
+    m.rmpopt_is_unused()
 
 
 @scenario('maxcpus', append='maxcpus=2', kernel='full')
 def test_maxcpus(m):
     m.said('SNP is not initialized with CPUs offline', 'not all CPUs online')
-    m.never()
+    m.rmpopt_is_unused()
     m.runs(
         'the CPUs can be brought up',
         'for c in /sys/devices/system/cpu/cpu*/online; do grep -q 1 $c || echo 1 >$c || exit; done',
     )
-    m.begin_anew()
+    m.forget_history()
     m.runs('and then the modules load', f'rmmod kvm_amd && rmmod ccp && {m.load()}')
     test_works(m)

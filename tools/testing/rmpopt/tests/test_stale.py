@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """
-Scenarios in which the core of the series, the patches up to KVM's call, loses regions, until the next guest ends or for good,
-and the full series does not: once the RMP has been quiet for 10 seconds, every region of
-RAM either holds an assigned page or is optimized on every core.
+Scenarios in which the core of the series, the patches up to KVM's call, loses regions until the
+next guest ends, or for good. The full series does not: once the RMP has been quiet for 10
+seconds, every region of RAM either holds an assigned page or is optimized on every core.
 """
 import os
 import random
@@ -11,7 +11,7 @@ import re
 import pytest
 
 from host import BATCH, CPUS, NODES, nodes_of
-from machine import (
+from snp_host import (
     DEADLINE,
     DELAY,
     GB,
@@ -19,7 +19,7 @@ from machine import (
     NO_HOLD,
     PSP,
     SECOND,
-    Machine,
+    SnpHost,
     names,
     scenario,
 )
@@ -46,16 +46,16 @@ IOCTLS = (
 )
 
 
-class Stale(Machine):
+class Stale(SnpHost):
     """Counts what a case costs, from the end of the first pass on."""
 
     # When the case began, and the counters then
     begun = 0
     counted: dict[str, int] = {}
 
-    def start(self):
+    def start_case(self):
         self.set_up()
-        self.quiet('all is optimized before')
+        self.nothing_is_lost('all is optimized before')
         # The kernel's own trace event of a function that an IPI has asked for
         self.check(
             f"cd {TRACE}/events/csd/csd_function_entry && echo 'func.function == rmpopt_follow' >filter"
@@ -66,7 +66,7 @@ class Stale(Machine):
 
     @property
     def full(self):
-        return self.machine['kernel'] != 'core'
+        return self.arguments['kernel'] != 'core'
 
     def counters(self):
         total = {
@@ -81,12 +81,12 @@ class Stale(Machine):
         wanted, tables, _ = self.now_optimized()
         return {pa for pa in wanted if any(pa not in table for table in tables.values())}
 
-    def quiet(self, text='nothing is lost'):
+    def nothing_is_lost(self, text='nothing is lost'):
         """Once the RMP has been quiet for the delay."""
         self.settle()
         self.equal(text, set(), self.lost())
 
-    def end(self, lost=None):
+    def check_case(self, lost=None):
         """
         At a quiet moment: the full series has lost nothing, and has done no more than it
         had to. The core has lost a region of LOST, which proves that the case is one.
@@ -135,7 +135,7 @@ class Stale(Machine):
         return counts
 
 
-def tell(vms, *lines):
+def tell_snp_vm(vms, *lines):
     """Has snp_vm do what it must be able to."""
     for line in lines:
         answer = vms.ask(line)
@@ -143,13 +143,13 @@ def tell(vms, *lines):
             raise vms.host.error(f'snp_vm: {line}: {answer}')
 
 
-def case(name, **machine):
+def case(name, **arguments):
     """With the full series, and with its core to compare."""
 
     def register(function):
-        machine.setdefault('smp', CORES_4)
-        scenario(f'{name}, core', kernel='core', kind=Stale, **machine)(function)
-        scenario(name, kernel='full', kind=Stale, **machine)(function)
+        arguments.setdefault('smp', CORES_4)
+        scenario(f'{name}, core', kernel='core', kind=Stale, **arguments)(function)
+        scenario(name, kernel='full', kind=Stale, **arguments)(function)
         return function
 
     return register
@@ -157,21 +157,21 @@ def case(name, **machine):
 
 @case('boot')
 def test_boot(m):
-    m.start()
-    m.end()
+    m.start_case()
+    m.check_case()
 
 
 @case('teardown', nodes=True)
 def test_teardown(m):
     """Three guests in as many regions, at once: what the passes cost is bounded by what they have touched."""
-    m.start()
+    m.start_case()
     before = m.regions()
     vms = m.guests('--vms 3 --memory 16M --node 1,2,3')
     touched = {
         pa for pa, region in m.regions().items() if region['assigned'] > before.get(pa, {}).get('assigned', 0)
     }
     m.equal('snp_vm ends well', 0, vms.close())
-    counts = m.end()
+    counts = m.check_case()
     if not m.full:
         return
     touched |= {e['address'] for e in m.events('clear', since=m.begun)}
@@ -185,7 +185,7 @@ def test_teardown(m):
 def load_on_node_0(m):
     """So what the driver keeps for long comes from there. What it borrows comes from where the CPU is."""
     m.check(f"taskset -c 0 sh -c '{m.load()}'")
-    m.start()
+    m.start_case()
 
 
 @case('status ioctl', **NODES)
@@ -194,7 +194,7 @@ def test_status_ioctl(m):
     load_on_node_0(m)
     for cpu in CPUS:
         m.check(f'taskset -c {cpu} sev_ioctl snp_platform_status')
-    m.end(OTHER_NODES)
+    m.check_case(OTHER_NODES)
 
 
 @scenario('all ioctls', kind=Stale, kernel='full', **NODES)
@@ -208,69 +208,69 @@ def test_ioctls(m):
             m.judge(f'{command} from CPU {cpu}', status == 0, output)
             if m.events('clear', since=begun):
                 borrowing.add(command)
-            m.quiet(f'nothing is lost after {command} from CPU {cpu}')
+            m.nothing_is_lost(f'nothing is lost after {command} from CPU {cpu}')
     m.judge(
         'those that borrow pages of other nodes did so',
         {'snp_platform_status', 'get_id2', 'pek_csr', 'pdh_cert_export'} <= borrowing,
         borrowing,
     )
-    m.end()
+    m.check_case()
 
 
 @case('memory outlives the VM', nodes=True)
 def test_outlives(m):
-    m.start()
+    m.start_case()
     vms = m.guests('--memory 16M --node 1')
-    tell(vms, 'close-vm 0')
+    tell_snp_vm(vms, 'close-vm 0')
     m.check('sleep 30')
-    tell(vms, 'close-memory 0')
+    tell_snp_vm(vms, 'close-memory 0')
     # KVM keeps the VM for the memory's sake, so that the core gets by.
-    m.end()
+    m.check_case()
     vms.close()
 
 
 @case('holes in the memory of a VM', nodes=True)
 def test_punched(m):
-    m.start()
+    m.start_case()
     vms = m.guests('--memory 16M --node 1')
-    tell(vms, *(f'punch 0 {offset}M 4M' for offset in range(0, 16, 4)))
+    tell_snp_vm(vms, *(f'punch 0 {offset}M 4M' for offset in range(0, 16, 4)))
     m.equal('the VM lives', 1, len(m.psp('guests')))
-    m.end({4 * GB})
+    m.check_case({4 * GB})
     vms.close()
 
 
 @case('conversion longer than the delay', nodes=True)
 def test_slow(m):
-    m.start()
+    m.start_case()
     vms = m.guests('--memory 16M --node 1')
-    tell(vms, 'close-vm 0')
+    tell_snp_vm(vms, 'close-vm 0')
     for offset in range(16):
-        tell(vms, f'punch 0 {offset}M 1M')
+        tell_snp_vm(vms, f'punch 0 {offset}M 1M')
         m.check('sleep 2')
-    m.end({4 * GB})
+    m.check_case({4 * GB})
     vms.close()
 
 
 @case('50 VMs', nodes=True)
 def test_many(m):
-    m.start()
+    m.start_case()
     order = random.Random(50)
     waves = []
     for _ in range(5):
         waves.append([m.guests('--vms 10 --memory 1M --node 1,2,3,4'), list(range(10))])
         for _ in range(8):
             vms, left = order.choice([w for w in waves if w[1]])
-            tell(vms, f'close {left.pop(order.randrange(len(left)))}')
+            tell_snp_vm(vms, f'close {left.pop(order.randrange(len(left)))}')
             m.check(f'sleep {order.randrange(4)}')
     for vms, left in waves:
-        tell(vms, *(f'close {number}' for number in left))
+        tell_snp_vm(vms, *(f'close {number}' for number in left))
         m.equal('snp_vm ends well', 0, vms.close())
     m.equal(
         '50 VMs have come and gone',
         50,
         len(m.events('psp-done', since=m.begun, value=PSP['SNP_DECOMMISSION'])),
     )
-    m.end()
+    m.check_case()
 
 
 def reload(m):
@@ -281,12 +281,12 @@ def reload(m):
 @scenario('reload, legacy shutdown', kind=Stale, kernel='full', nodes=True, x86_shutdown=False)
 def test_reloaded(m):
     """Each of the above with a shutdown before the pass that it leads to."""
-    m.start()
+    m.start_case()
     for turn in range(2):
         m.check('sev_ioctl snp_platform_status 1 2')
         reload(m)
         vms = m.guests('--vms 2 --memory 16M --node 1,2')
-        tell(vms, 'punch 0 0M 8M', 'close-vm 0', 'close-vm 1')
+        tell_snp_vm(vms, 'punch 0 0M 8M', 'close-vm 0', 'close-vm 1')
         m.fails('not while there is memory of a guest', 'rmmod kvm_amd', 'in use|unavailable')
         m.check('sleep 8')
         m.equal('snp_vm ends well', 0, vms.close())
@@ -295,24 +295,24 @@ def test_reloaded(m):
         m.guests('--vms 5 --memory 1M --node 1,2,3,4').close()
         m.check(f'sleep {9 + turn}')
         reload(m)
-    m.quiet()
+    m.nothing_is_lost()
 
 
 @scenario('shutdown fails', kind=Stale, kernel='full', nodes=True, others=MATRIX[1:])
 def test_shutdown_fails(m):
     """A pass that was due is not forgotten."""
-    m.start()
+    m.start_case()
     m.check('sev_ioctl snp_platform_status 1 2')
     m.qom_set('psp0', 'fail', 'SNP_SHUTDOWN_EX:1')
     m.check('rmmod kvm_amd')
     m.equal('SNP_SHUTDOWN_EX has failed', '', m.psp('fail'))
-    m.quiet()
+    m.nothing_is_lost()
 
 
 @scenario('legacy shutdown', kind=Stale, kernel='full', nodes=True, x86_shutdown=False)
 def test_legacy(m):
     """SnpEn stays set, so checks are skipped again afterwards. No pass runs during SNP_SHUTDOWN_EX."""
-    m.start()
+    m.start_case()
     # A pass is due within the time that the firmware takes.
     m.check('sev_ioctl snp_platform_status 1 2; sleep 9')
     m.qom_set('psp0', 'hold', 'SNP_SHUTDOWN_EX')
@@ -324,14 +324,14 @@ def test_legacy(m):
     m.qom_set('psp0', 'hold', '')
     m.equal('unloading ends well', 0, unloading.close())
     m.equal('RMPOPT_BASE stays enabled on every core', [m.first | 1] * m.cores(), m.bases())
-    m.quiet()
+    m.nothing_is_lost()
 
 
 @scenario('memory hotplug', kind=Stale, kernel='full', append='mem=6G memhp_default_state=offline')
 def test_memory_hotplug(m):
     """The kernel gets to know of the GB from 6 GB on later, and forgets it again. The RMP covers it."""
     region = 6 * GB
-    m.start()
+    m.start_case()
     m.judge(
         'before the kernel knows of it a region is optimized',
         all(region in t for t in m.tables().values()),
@@ -376,13 +376,13 @@ def test_memory_hotplug(m):
     # At the end no segment of the RMP begins, and finish() looks for RMPOPT there.
     add(m.top)
     m.guests('--memory 1M').close()
-    m.quiet('memory that the RMP does not cover is left alone')
+    m.nothing_is_lost('memory that the RMP does not cover is left alone')
 
 
 @scenario('starvation', kind=Stale, kernel='full', nodes=True)
 def test_starvation(m):
     """An SNP VM ends every 5 s, for 120 s. Each end puts the pass off, but not for ever."""
-    m.start()
+    m.start_case()
     vm = 'snp_vm --memory 2M --node {} </dev/null >/dev/null'
     # Region 5 is stale from now on, region 4 again and again.
     m.check(f'{vm.format(2)}; for i in $(seq 24); do sleep 5; {vm.format(1)} || exit; done', 900)
@@ -423,7 +423,7 @@ def test_verdicts_lost(m):
     RMP, with interrupts off: one is all that an IPI may cost. What the other cores have
     missed that way they get later.
     """
-    m.start()
+    m.start_case()
     # That region is node 1. The firmware has pages in the one below.
     first = 5
     m.check(f'modprobe rmp_place first={first} regions={BATCH}')
@@ -472,7 +472,7 @@ def test_verdicts_lost(m):
     _, read = lose('all kept', regions[:-1], lambda: m.check(f'echo 1 >{private}'))
     m.equal('all kept: one had to read it', 1, read)
     m.check(f'echo 0 >{private}')
-    m.quiet('they are optimized once they are returned')
+    m.nothing_is_lost('they are optimized once they are returned')
     m.check(f'echo 1 >{TRACE}/events/rmpopt/rmpopt_pass_end/enable')
     vms, read = lose('first one kept', regions[:1], lambda: m.guests('--memory 2M --node 1'))
     m.equal('first one kept: one had to read it', 1, read)
@@ -481,14 +481,14 @@ def test_verdicts_lost(m):
     m.judge('... and that it was got', 'missed' in retried['reason'] and retried['missed'] == '0', retried)
     vms.close()
     m.check('rmmod rmp_place')
-    m.quiet()
+    m.nothing_is_lost()
 
 
 @scenario('persistent memory', kind=Stale, kernel='full', append='memmap=1G!5G')
 @scenario('Soft Reserved', kind=Stale, kernel='full', append='memmap=1G%5G-1+0xefffffff')
 def test_described_as(m):
     """Whatever the firmware calls memory that the RMP covers, it is optimized."""
-    m.start()
+    m.start_case()
     ram = m.system_ram()
     m.judge(
         'the kernel takes the region for no RAM',
@@ -497,7 +497,7 @@ def test_described_as(m):
     )
     m.judge('it is optimized on every core', all(5 * GB in t for t in m.tables().values()), m.tables())
     m.guests('--vms 2 --memory 16M').close()
-    m.end()
+    m.check_case()
 
 
 @scenario(
@@ -510,7 +510,7 @@ def test_described_as(m):
 )
 def test_suspend(m):
     """As far as that goes without powering anything off: all but one CPU go offline."""
-    m.start()
+    m.start_case()
     for modules in True, False:
         begun = m.now()
         if modules:
@@ -520,7 +520,7 @@ def test_suspend(m):
         m.equal('CPUs have come back', '0-3', m.check('cat /sys/devices/system/cpu/online').strip())
         m.equal('no RMPOPT_BASE is written', [], m.events('base', 'base-gp', 'base-ignored', since=begun))
         if modules:
-            m.quiet()
+            m.nothing_is_lost()
             m.check('rmmod kvm_amd && rmmod ccp')
     m.x86_shut_down()
     m.settle()
@@ -543,7 +543,7 @@ def traced(m):
 @scenario('trace events', kind=Stale, kernel='full', nodes=True)
 def test_trace(m):
     """The kernel's word, field by field, is what the referee has seen."""
-    m.start()
+    m.start_case()
     m.check(f'echo 1 >{TRACE}/events/rmpopt/enable')
     queried = m.counters()['status']
     begun = m.now()
@@ -610,7 +610,7 @@ def stormy(m, conversions):
     RMPUPDATE on all CPUs against passes that run all the time, the firmware's pages and
     guests, on vCPUs that run in parallel. Only a kernel for tests lets the delay be set.
     """
-    m.start()
+    m.start_case()
     m.check('echo 20 >/sys/module/sev/parameters/rmpopt_delay_ms')
     m.check(
         f'''(modprobe rmp_storm conversions={conversions} seed=5; echo $? >/tmp/calm) >/dev/null 2>&1 &

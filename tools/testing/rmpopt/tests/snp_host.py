@@ -70,9 +70,9 @@ def wanted_settings():
     return [wanted]
 
 
-def scenario(name, kind=None, others=(), kernel=DEFAULT, **machine):
+def scenario(name, kind=None, others=(), kernel=DEFAULT, **arguments):
     """
-    A decorator for tests of "m", a machine of the class KIND that runs KERNEL, one of those of
+    A decorator for tests of "m", a host of the class KIND that runs KERNEL, one of those of
     scripts/kernel. The test runs for each decorator, and with each of OTHERS, settings of
     PROPERTIES, once more, on a kernel that is fast. With QUICK=1, tests that need the debug
     kernel are left out.
@@ -85,7 +85,7 @@ def scenario(name, kind=None, others=(), kernel=DEFAULT, **machine):
             slug = '-'.join(re.findall('[A-Za-z0-9_]+', ' '.join((name, *properties.values()))))
             chosen.append(
                 pytest.param(
-                    (kind or Machine, {**machine, 'kernel': kernel, 'properties': properties}),
+                    (kind or SnpHost, {**arguments, 'kernel': kernel, 'properties': properties}),
                     id=slug,
                     marks=pytest.mark.needs(f'host {kernel}'),
                 )
@@ -109,8 +109,8 @@ def names(regions):
     return ', '.join(f'{pa // GB} GB' for pa in regions)
 
 
-class Machine(host.Host):
-    """A host, the judgements on it, and its journal in the terms of RMPOPT."""
+class SnpHost(host.Host):
+    """An emulated SNP host, judgements on it, and its journal in the terms of RMPOPT."""
 
     def __init__(
         self,
@@ -126,11 +126,11 @@ class Machine(host.Host):
         x86_shutdown=True,
         properties=None,
         snp_host='',
-        **machine,
+        **arguments,
     ):
         self.properties = {key: values[0] for key, values in PROPERTIES.items()} | (properties or {})
         options = ''.join(f',{key}={value}' for key, value in self.properties.items())
-        machine['devices'] = (
+        arguments['devices'] = (
             f'amd-snp-host,id=snp0,journal=on{options}{snp_host}',
             'amd-iommu,snp=on',
             f'amd-psp,id=psp0,x86-shutdown={"on" if x86_shutdown else "off"}',
@@ -142,7 +142,7 @@ class Machine(host.Host):
         self.excuses = []
         self.warned = False
         # The line of the console after which the kernel, or the modules, began anew
-        self.anew = 0
+        self.history_start = 0
         # The same of the kernel, which may not be the first
         self.booted = 0
         # Optimized regions and assigned pages before the first guest, and how many
@@ -158,7 +158,7 @@ class Machine(host.Host):
         # Where the tables start
         self.first = 0
         if nodes:
-            machine['options'] = host.nodes(int(smp.split(',')[0]))
+            arguments['options'] = host.nodes(int(smp.split(',')[0]))
         super().__init__(
             name,
             kernel=kernel,
@@ -167,7 +167,7 @@ class Machine(host.Host):
             virtual_time=virtual_time,
             append=f'loglevel=8 {append}',
             boot_timeout=600,
-            **machine,
+            **arguments,
         )
 
     def runs(self, text, command, timeout=host.TIMEOUT):
@@ -188,16 +188,16 @@ class Machine(host.Host):
         return next(index for index, line in enumerate(self.log.console) if token in line)
 
     def said(self, text, regex):
-        """Since begin_anew(). The line may be on its way to the log."""
+        """Since forget_history(). The line may be on its way to the log."""
         try:
-            self.wait_console(regex, 20, self.anew)
+            self.wait_console(regex, 20, self.history_start)
         except HostError:
             return self.judge(text, False, f'the kernel has not said: {regex}')
         return self.judge(text, True)
 
-    def begin_anew(self):
+    def forget_history(self):
         """What the kernel has said, and what was optimized, does not count any more."""
-        self.anew = self.mark()
+        self.history_start = self.mark()
         self.before = None
         self.leaked = {}
 
@@ -318,7 +318,7 @@ class Machine(host.Host):
 
     def all_optimized(self, text):
         """
-        All that can be. The first time after begin_anew(), before there were guests, this
+        All that can be. The first time after forget_history(), before there were guests, this
         is kept. From then on the same has to be optimized, and as many pages assigned, but
         for those in self.leaked.
         """
@@ -407,7 +407,7 @@ class Machine(host.Host):
         vms.wait_line('^ready$')
         return vms
 
-    def never(self):
+    def rmpopt_is_unused(self):
         """RMPOPT is not used. That there was time for a pass costs nothing, the clock jumps."""
         self.check('sleep 15')
         self.equal('RMPOPT is never executed', [], self.verified())
@@ -427,7 +427,7 @@ class Machine(host.Host):
         Asks kmemleak, which the debug kernel has. It wants to be sure, so it takes two scans.
         It does not look into the table of RMP segments, a page, and thinks they are lost.
         """
-        if self.machine['kernel'] != 'full-debug':
+        if self.arguments['kernel'] != 'full-debug':
             return
         text = self.check(
             'cd /sys/kernel/debug && echo scan >kmemleak && echo scan >kmemleak && cat kmemleak'
