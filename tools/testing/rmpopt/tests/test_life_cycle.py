@@ -515,7 +515,7 @@ def test_tables_differ(m):
     m.equal('cores and tables as the kernel says it', [(1, m.first, m.first + TABLE)], m.kernels_windows())
     m.said(
         'it says what it leaves out',
-        rf'RMPOPT_BASE of 1 cores is not {m.first | 1:#x}, RMPOPT is not used there',
+        rf'RMPOPT_BASE is not {m.first | 1:#x} on 1 core\(s\), RMPOPT is not used there',
     )
     m.equal('RMPOPT_BASE stays as it was', [m.first | 1, GB | 1], m.bases())
     # The kernel's worker may be on either core.

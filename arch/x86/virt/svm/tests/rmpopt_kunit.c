@@ -520,7 +520,7 @@ static void __init test_other_base(struct kunit *test)
 
 	/* Told once, true each time. */
 	snp_setup_rmpopt();
-	KUNIT_EXPECT_EQ(test, count_messages(&iter, "RMPOPT_BASE of"), 1);
+	KUNIT_EXPECT_EQ(test, count_messages(&iter, "RMPOPT_BASE is not"), 1);
 	run_pass();
 	expect_covered(test);
 }
