@@ -33,13 +33,13 @@ SEGMENTED = 'Segmented RMP base table physical range'
 CONTIGUOUS = 'SEV-SNP: RMP table physical range'
 
 
-def boot(*kernels, **machine):
+def boot(*kernels, **arguments):
     """A decorator for tests of "m", which boots each of KERNELS on this machine."""
 
     def register(function):
         function.scenarios = [
             pytest.param(
-                (Linux, {**machine, 'kernel': kernel}), id=kernel, marks=pytest.mark.needs(f'host {kernel}')
+                (Linux, {**arguments, 'kernel': kernel}), id=kernel, marks=pytest.mark.needs(f'host {kernel}')
             )
             for kernel in kernels
         ]
@@ -51,14 +51,14 @@ def boot(*kernels, **machine):
 class Linux(host.Host):
     """A host, and the judgements on what Linux makes of it."""
 
-    def __init__(self, name, judge, *, devices=(RMP, IOMMU), options=(), **machine):
+    def __init__(self, name, judge, *, devices=(RMP, IOMMU), options=(), **arguments):
         self.judge = judge.judge
         self.equal = judge.equal
         self.note = judge.note
         self.guest_errors = LOGS / f'{name}-guest-errors.log'
         self.guest_errors.unlink(missing_ok=True)
         options = (*options, '-d', 'guest_errors,unimp', '-D', str(self.guest_errors))
-        super().__init__(name, devices=devices, options=options, **machine)
+        super().__init__(name, devices=devices, options=options, **arguments)
 
     def __enter__(self):
         super().__enter__()
@@ -90,9 +90,9 @@ class Linux(host.Host):
         Whether the series considers RMPOPT usable, before it asks the PSP: by CPUID, RMP and
         IOMMU.
         """
-        if self.machine['kernel'] == 'without':
+        if self.arguments['kernel'] == 'without':
             return
-        symbols = (host.kernel_dir(self.machine['kernel']) / 'System.map').read_text(encoding='ascii')
+        symbols = (host.kernel_dir(self.arguments['kernel']) / 'System.map').read_text(encoding='ascii')
         address = next(line.split()[0] for line in symbols.splitlines() if line.endswith(' rmpopt_capable'))
         answer = self.qmp('human-monitor-command', **{'command-line': f'x /1bx 0x{address}'})
         self.equal(text, expected, bool(int(answer.split(':')[1], 16)))
@@ -111,7 +111,7 @@ class Linux(host.Host):
     def finish(self):
         """Conditions that hold at the end of every boot"""
         self.equal('the kernel is not tainted', 0, int(self.check('cat /proc/sys/kernel/tainted')))
-        if any(device.startswith(RMP) for device in self.machine['devices']):
+        if any(device.startswith(RMP) for device in self.arguments['devices']):
             self.equal('no violation', 0, self.snp('violations'))
             self.equal('the tables agree with the RMP', 0, self.snp('audit-now'))
         # Both logs are complete now.
