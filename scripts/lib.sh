@@ -68,7 +68,7 @@ unset ARCH CROSS_COMPILE KBUILD_OUTPUT O V C W KCFLAGS
 unset "${!GIT_@}"
 export LC_ALL=C.UTF-8 TZ=UTC
 # Debian's python first, whose modules "make deps" installs.
-export PATH=/usr/bin:/bin:$PATH
+export PATH=/usr/bin:/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 
 # What git writes must not depend on who runs it. safe.directory lets a checkout
 # that belongs to another user be read.

@@ -26,16 +26,12 @@ import html
 import itertools
 import json
 import os
-import pathlib
 import re
 import subprocess
 import sys
 import threading
 import time
 import zlib
-
-sys.dont_write_bytecode = True
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / 'snphost'))
 
 import host
 from host import BATCH, BUILD, CPUS, LOAD, NODES, PASS_GAP, HostError

@@ -14,9 +14,6 @@ import os
 import pathlib
 import sys
 
-sys.dont_write_bytecode = True
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / 'snphost'))
-
 import host
 import rmpopt_map
 from judge import Judge

@@ -92,11 +92,13 @@ def pytest_pyfunc_call(pyfuncitem):
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item):
+def pytest_runtest_makereport(item, call):
     outcome = yield
     report = outcome.get_result()
     made = getattr(item, 'funcargs', {}).get('judge')
     if report.failed and made:
+        if call.excinfo and not call.excinfo.errisinstance(pytest.fail.Exception):
+            report.sections += [('failed before', failure) for failure in made.failures[:-1]]
         report.sections += [('log', tail(path)) for path in made.logs]
 
 
