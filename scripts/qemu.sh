@@ -13,7 +13,7 @@ qemu_bin=${QEMU_BIN:-$qemu_build/qemu-system-x86_64}
 # Firmware as Debian installs it: QEMU's own build has none.
 qemu_firmware=(-L /usr/share/seabios -L /usr/share/qemu)
 
-# What the shared functions act on, see lib.sh.
+# What the shared functions act on, see tree.sh.
 dev_tree=$qemu_src
 dev_project=$qemu_snp
 dev_where=tools/testing/qemu-snp/
