@@ -234,7 +234,7 @@ u32 max_snp_asid(void);
 /* sha384.c */
 void sha384(const void *data, u64 len, u8 out[48]);
 
-/* Pages in all states, for commands on a page; see tests-psp-guest.c. */
+/* Pages in all states, for commands on a page; see tests/psp_guest.c. */
 enum state {
 	ST_HYPERVISOR, ST_FIXED, ST_FIRMWARE, ST_RECLAIM, ST_CONTEXT, ST_PRE_GUEST, ST_OTHER_PRE_GUEST,
 	ST_GUEST_INVALID, ST_GUEST_VALID, ST_VMSA, ST_RMP, ST_IOMMU, ST_TMR, ST_UNCOVERED, NR_STATES
