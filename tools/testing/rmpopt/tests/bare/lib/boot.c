@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Start, output in TAP, the command line and the memory map of the loader. */
 #include "kernel.h"
-#include "snp.h"
-#include "tests.h"
 
 #define COM1 0x3f8
 #define MB_LOADED 0x2badb002

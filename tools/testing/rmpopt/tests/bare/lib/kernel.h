@@ -19,6 +19,7 @@ typedef _Bool bool;
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define BIT(n) (1ULL << (n))
 #define SZ_4K 0x1000ULL
+#define SZ_1M 0x100000ULL
 #define SZ_2M 0x200000ULL
 #define SZ_1G 0x40000000ULL
 #define ALIGN_DOWN(x, a) ((x) & ~((u64)(a) - 1))
@@ -27,6 +28,14 @@ typedef _Bool bool;
 #define __packed __attribute__((packed))
 #define __aligned(n) __attribute__((aligned(n)))
 #define __noreturn __attribute__((noreturn))
+
+/*
+ * Memory of the tests, whole regions of RAM above 4 GB. R0 and R1 are as they were
+ * after each test; in R2 are immutable pages, which stay.
+ */
+#define R0 (4 * SZ_1G)
+#define R1 (5 * SZ_1G)
+#define R2 (6 * SZ_1G)
 
 #define barrier() __asm__ volatile("" ::: "memory")
 
@@ -139,6 +148,12 @@ char serial_read(void);
 /* Whether all of it is ordinary RAM by the loader's map. */
 bool is_ram(u64 start, u64 size);
 u64 ram_end(void);
+
+/* main.c: what boot_main() starts when all vCPUs are up */
+void run_tests(void);
+
+/* host.c: the test on the host compares the expectations so far with the referee. */
+void sync_referee(void);
 
 /* trap.c */
 void trap_init_cpu(struct cpu *cpu);

@@ -409,6 +409,26 @@ bool rmpopt(u64 pa, u64 fn)
 	return cf;
 }
 
+struct rmpopt_arg {
+	u64 pa, fn;
+	bool cf;
+};
+
+static void remote_rmpopt(void *p)
+{
+	struct rmpopt_arg *a = p;
+
+	a->cf = rmpopt(a->pa, a->fn);
+}
+
+bool rmpopt_on(u32 cpu, u64 pa, u64 fn)
+{
+	struct rmpopt_arg a = { .pa = pa, .fn = fn };
+
+	run_on(cpu, remote_rmpopt, &a);
+	return a.cf;
+}
+
 bool model_optimized(u32 cpu, u64 pa)
 {
 	u32 core = cpu_ptr(cpu)->core;
@@ -507,6 +527,16 @@ u32 rmpupdate(u64 pa, const struct rmp_state *state)
 		bad_model++;
 	}
 	return out.rax;
+}
+
+u32 update(u64 pa, u64 gpa, u32 assigned, u32 pagesize, u32 immutable, u32 asid)
+{
+	struct rmp_state s = {
+		.gpa = gpa, .assigned = assigned, .pagesize = pagesize, .immutable = immutable,
+		.asid = asid,
+	};
+
+	return rmpupdate(pa, &s);
 }
 
 u32 psmash(u64 pa)
@@ -641,13 +671,4 @@ void print_expectations(void)
 	print_rmpopt_expectations();
 	print_regions();
 	print("# expect violations-rule %llu\n", rule_violations);
-}
-
-/* The runner reads the referee, judges the expectations so far, and sends a byte. */
-void sync_referee(void)
-{
-	static u32 n;
-
-	print("# sync %u\n", ++n);
-	serial_read();
 }

@@ -2,7 +2,6 @@
 /* The driver of the secure processor, and commands together with the model. */
 #include "pci.h"
 #include "psp.h"
-#include "tests.h"
 
 #define PSP_VENDOR 0x1022
 #define PSP_DEVICE 0x14ca
@@ -262,4 +261,45 @@ void drop_guest(u64 gctx)
 		note("guest %llx can not be decommissioned", gctx);
 	to_hypervisor(gctx);
 	psp_call(SNP_DF_FLUSH, NULL, 0);
+}
+
+bool psp_has_iommu(void)
+{
+	return flag_on("iommu");
+}
+
+void psp_no_buffers(const u16 *commands, u32 count)
+{
+	for (; count; count--, commands++) {
+		is(psp_at(*commands, NOWHERE, false), INVALID_ADDRESS, "command %x: no RAM at its buffer",
+		   *commands);
+		is(psp_at(*commands, NO_RAM, false), INVALID_ADDRESS, "command %x: a device at its buffer",
+		   *commands);
+	}
+}
+
+u32 psp_init(u32 flags, u64 tmr, u32 len)
+{
+	struct psp_init s = { .flags = flags, .tmr = tmr, .tmr_len = len };
+
+	return psp_call(INIT, &s, sizeof(s));
+}
+
+void tmr_each(void (*fn)(u64 pa))
+{
+	for (u64 pa = PSP_TMR; pa < PSP_TMR + SZ_1M; pa += SZ_4K)
+		fn(pa);
+}
+
+void tmr_make(void)
+{
+	tmr_each(to_firmware);
+	gives(psp_init(1, PSP_TMR, SZ_1M), SUCCESS, "INIT with a TMR");
+}
+
+void tmr_drop(void)
+{
+	gives(psp_call(SHUTDOWN, NULL, 0), SUCCESS, "SHUTDOWN");
+	tmr_each(to_hypervisor);
+	is(psp_good(0, 0), 1, "the TMR was reclaimed");
 }

@@ -234,15 +234,12 @@ u32 max_snp_asid(void);
 /* sha384.c */
 void sha384(const void *data, u64 len, u8 out[48]);
 
-/* Pages in all states, for commands on a page; see tests/psp_guest.c. */
-enum state {
-	ST_HYPERVISOR, ST_FIXED, ST_FIRMWARE, ST_RECLAIM, ST_CONTEXT, ST_PRE_GUEST, ST_OTHER_PRE_GUEST,
-	ST_GUEST_INVALID, ST_GUEST_VALID, ST_VMSA, ST_RMP, ST_IOMMU, ST_TMR, ST_UNCOVERED, NR_STATES
-};
+/* Neither RAM nor covered by the RMP; covered, but a device */
+#define NOWHERE (4096 * SZ_1G)
+#define NO_RAM 0xfee00000ULL
 
-/* Where they are: contexts and guest pages, the states, the fixed ones. */
+/* Where pages of the tests are: contexts and guest pages, the TMR, outputs, the fixed ones. */
 #define PSP_G (R0 + 8 * SZ_2M)
-#define PSP_S (R0 + 9 * SZ_2M)
 #define PSP_TMR (R0 + 10 * SZ_2M)
 #define PSP_OUT (R0 + 11 * SZ_2M + 16 * SZ_4K)
 #define OUT_SIZE (4 * SZ_4K)
@@ -250,20 +247,13 @@ enum state {
 #define PSP_FIXED_2M (R2 + 5 * SZ_2M)
 #define PSP_IOMMU (R2 + 8 * SZ_2M)
 
-/* Brings SNP up on all vCPUs and in the PSP, with the HV-Fixed pages and IOMMU pages. */
-void psp_up(void);
 bool psp_has_iommu(void);
-/* A command on a page in each state: the statuses, and the entry that success leaves. */
-void states_setup(void);
-void states_drop(void);
-void every_state(const char *what, u32 (*fn)(u64 pa), const u32 *want, u64 entry);
 /* Commands in a state that would let them work, without RAM at their buffer. */
 void psp_no_buffers(const u16 *commands, u32 count);
+u32 psp_init(u32 flags, u64 tmr, u32 len);
+/* INIT with pages of the firmware at PSP_TMR, and back. */
+void tmr_each(void (*fn)(u64 pa));
 void tmr_make(void);
 void tmr_drop(void);
-
-void tests_psp_states(void);
-void tests_psp_guest(void);
-void tests_psp_random(void);
 
 #endif

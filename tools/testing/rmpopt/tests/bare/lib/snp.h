@@ -75,8 +75,12 @@ volatile u64 *rmp_raw(u64 pa);
 
 /* model.c: the instruction and the model together; a difference is bad_model. */
 u32 rmpupdate(u64 pa, const struct rmp_state *state);
+/* The same with each field by itself. */
+u32 update(u64 pa, u64 gpa, u32 assigned, u32 pagesize, u32 immutable, u32 asid);
 u32 psmash(u64 pa);
 bool rmpopt(u64 pa, u64 fn);
+/* The same on a vCPU. */
+bool rmpopt_on(u32 cpu, u64 pa, u64 fn);
 /* As rmpopt(), and tells the trap. */
 u32 rmpopt_trap(u64 pa, u64 fn, bool *cf);
 /* WRMSR of RMPOPT_BASE. Returns the vector. */
@@ -113,6 +117,5 @@ u32 free_all_4k(u64 pa);
 extern u64 rule_violations, write_violations, table_violations, dma_blocked;
 void print_rmpopt_expectations(void);
 void print_expectations(void);
-void sync_referee(void);
 
 #endif

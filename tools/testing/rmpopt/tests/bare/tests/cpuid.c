@@ -1,16 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* CPUID, and which tests a machine gets by it. */
+/* CPUID: the features that the machine was made with. */
 #include "tests.h"
-
-u32 update(u64 pa, u64 gpa, u32 assigned, u32 pagesize, u32 immutable, u32 asid)
-{
-	struct rmp_state s = {
-		.gpa = gpa, .assigned = assigned, .pagesize = pagesize, .immutable = immutable,
-		.asid = asid,
-	};
-
-	return rmpupdate(pa, &s);
-}
 
 void tests_cpuid(void)
 {
@@ -61,83 +51,4 @@ void tests_cpuid(void)
 	cpuid(0x8000000a, 0, a);
 	/* NPT, LBR virtualization, NRIP save, flush by ASID, decode assists. */
 	is(a[3] & 0xcb, 0xcb, "SVM features that SEV-SNP hosts need");
-}
-
-static void judge(void)
-{
-	section("all");
-	is(bad_regs, 0, "no instruction changed a register that it must keep");
-	is(bad_flags, 0, "all flags were as they must be");
-	is(bad_model, 0, "all results were as the model says");
-}
-
-static void no_violations(void)
-{
-	print("# expect violations-write %llu\n", write_violations);
-	print("# expect violations-table %llu\n", table_violations);
-	print("# expect violations-tlb 0\n");
-	print("# expect audit-now 0\n");
-}
-
-static void finish(void)
-{
-	no_violations();
-	print("# expect violations-rule %llu\n", rule_violations);
-	sync_referee();
-}
-
-void run_tests(void)
-{
-	snp_detect();
-	print("# snp %u rmpread %u segmented %u rmpopt %u; RMP at %llx-%llx\n", has.snp, has.rmpread,
-	      has.segments, has.rmpopt, rmp_base, rmp_memory_end);
-	if (!has.snp) {
-		if (!flag_on("no-snp"))
-			bail_out("CPUID has no SEV-SNP");
-		tests_cpuid();
-		tests_absent();
-		return;
-	}
-	tests_cpuid();
-	if (!has.rmp) {
-		if (!flag_on("no-host"))
-			bail_out("firmware has left no RMP");
-		tests_no_rmp();
-		return;
-	}
-	if (!is_ram(R0, 3 * SZ_1G))
-		bail_out("the tests need RAM from 4 GB to 7 GB");
-	if (flag_on("psp")) {
-		tests_psp();
-		judge();
-		print_rmpopt_expectations();
-		finish();
-		return;
-	}
-	tests_msr_reset();
-	tests_insn_off();
-	tests_rmpopt_off();
-	tests_msr_enable();
-	tests_msr_enabled();
-	tests_insn();
-	tests_update();
-	tests_psmash();
-	tests_read();
-	tests_fault();
-	tests_rmpopt();
-	tests_msr_init();
-	tests_random();
-	tests_dma();
-
-	judge();
-	print_expectations();
-	no_violations();
-	/* A write counts once for each of the accesses that QEMU makes of it. */
-	print("# expect%s dma-blocked %llu\n", dma_blocked ? "-min" : "", dma_blocked);
-	/* So many RMPOPTs have no room there, and the model does not see what races do. */
-	if (flag_on("journal"))
-		print("# journal off\n");
-	sync_referee();
-	tests_race();
-	finish();
 }

@@ -32,44 +32,6 @@ static u32 run_bytes(const u8 *bytes, u32 len, u64 rax, u64 rcx, enum mode mode)
 	return insn_run(bytes, len, &r, mode);
 }
 
-static u32 off_vectors[2];
-
-static void run_off(void *arg)
-{
-	struct outcome out;
-
-	off_vectors[0] = snp_run(OP_RMPUPDATE, P, (u64)arg, KERNEL, &out);
-	off_vectors[1] = snp_run(OP_PSMASH, P, 0, KERNEL, &out);
-}
-
-/* On the last vCPU: alone, or the one that has SNP_EN off for longest. */
-void tests_insn_off(void)
-{
-	static struct rmp_state s;
-	u32 cpu = nr_cpus - 1;
-
-	section(this_cpu()->index != cpu && snp_enabled() ? "snp_en on elsewhere" : "snp_en off");
-	run_on(cpu, run_off, &s);
-	is(off_vectors[0], VEC_UD, "RMPUPDATE is #UD");
-	is(off_vectors[1], VEC_UD, "PSMASH is #UD");
-	if (!snp_enabled()) {
-		struct outcome out;
-
-		is(snp_run(OP_RMPUPDATE, P, (u64)&s, USER, &out), VEC_UD, "RMPUPDATE is #UD at CPL 3, not #GP");
-		is(snp_run(OP_PSMASH, P, 0, USER, &out), VEC_UD, "PSMASH is #UD at CPL 3, not #GP");
-	}
-	if (has.rmpread && !snp_enabled()) {
-		struct rmp_state *r = new_page();
-		struct outcome out;
-
-		memset(r, 0xff, sizeof(*r));
-		memset(&s, 0, sizeof(s));
-		is(snp_run(OP_RMPREAD, P, (u64)r, KERNEL, &out), NO_TRAP, "RMPREAD is no #UD");
-		is(out.rax, RMP_OK, "RMPREAD succeeds");
-		ok(!memcmp(r, &s, sizeof(s)), "RMPREAD writes an empty entry");
-	}
-}
-
 static void decoding(enum op op)
 {
 	static const u8 wrong[] = { 0x66, 0xf0 };

@@ -8,8 +8,9 @@
 /* SYSCFG bits that can be set and cleared. */
 #define SYSCFG_PLAIN (SYSCFG_VALID & ~(SYSCFG_MEM_ENC | SYSCFG_SNP_EN | SYSCFG_VMPL_EN))
 
-/* A page that the other tests do not use. */
+/* A page that the other tests do not use; pages that are free between them. */
 #define PLANTED (R1 + 17 * SZ_2M + 3 * SZ_4K)
+#define FREE_2M (R0 + 64 * SZ_2M)
 
 struct msr_arg {
 	u32 msr, vector;
@@ -197,6 +198,44 @@ void tests_msr_reset(void)
 	   "RMPOPT_BASE: reserved bits and, without SNP, the enable bit are #GP");
 	plain_bits(MSR_RMPOPT_BASE, RMPOPT_BASE_VALID & ~1ULL, "RMPOPT_BASE");
 	set_rmpopt_base(0);
+}
+
+static u32 off_vectors[2];
+
+static void run_off(void *arg)
+{
+	struct outcome out;
+
+	off_vectors[0] = snp_run(OP_RMPUPDATE, FREE_2M, (u64)arg, KERNEL, &out);
+	off_vectors[1] = snp_run(OP_PSMASH, FREE_2M, 0, KERNEL, &out);
+}
+
+/* On the last vCPU: alone, or the one that has SNP_EN off for longest. */
+void tests_insn_off(void)
+{
+	static struct rmp_state s;
+	u32 cpu = nr_cpus - 1;
+
+	section(this_cpu()->index != cpu && snp_enabled() ? "snp_en on elsewhere" : "snp_en off");
+	run_on(cpu, run_off, &s);
+	is(off_vectors[0], VEC_UD, "RMPUPDATE is #UD");
+	is(off_vectors[1], VEC_UD, "PSMASH is #UD");
+	if (!snp_enabled()) {
+		struct outcome out;
+
+		is(snp_run(OP_RMPUPDATE, FREE_2M, (u64)&s, USER, &out), VEC_UD, "RMPUPDATE is #UD at CPL 3, not #GP");
+		is(snp_run(OP_PSMASH, FREE_2M, 0, USER, &out), VEC_UD, "PSMASH is #UD at CPL 3, not #GP");
+	}
+	if (has.rmpread && !snp_enabled()) {
+		struct rmp_state *r = new_page();
+		struct outcome out;
+
+		memset(r, 0xff, sizeof(*r));
+		memset(&s, 0, sizeof(s));
+		is(snp_run(OP_RMPREAD, FREE_2M, (u64)r, KERNEL, &out), NO_TRAP, "RMPREAD is no #UD");
+		is(out.rax, RMP_OK, "RMPREAD succeeds");
+		ok(!memcmp(r, &s, sizeof(s)), "RMPREAD writes an empty entry");
+	}
 }
 
 /* From SNP_EN nowhere, over this vCPU alone, to all of them. */

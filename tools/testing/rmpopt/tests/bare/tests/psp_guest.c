@@ -3,8 +3,9 @@
 #include "psp.h"
 #include "tests.h"
 
-#define NOWHERE (4096 * SZ_1G)
 #define GPA(n) (0x100000ULL + (n) * SZ_4K)
+/* Where pages in the states are */
+#define PSP_S (R0 + 9 * SZ_2M)
 #define LARGE (R0 + 12 * SZ_2M)
 #define LARGE_GUEST (R0 + 13 * SZ_2M)
 #define ZEN_VMSA_GPA 0xfffffffff000ULL
@@ -19,6 +20,12 @@
 #define ASID_STATES 1
 #define ASID_GUEST 2
 #define ASID_OTHER 3
+
+/* Pages in all states, for commands on a page. */
+enum state {
+	ST_HYPERVISOR, ST_FIXED, ST_FIRMWARE, ST_RECLAIM, ST_CONTEXT, ST_PRE_GUEST, ST_OTHER_PRE_GUEST,
+	ST_GUEST_INVALID, ST_GUEST_VALID, ST_VMSA, ST_RMP, ST_IOMMU, ST_TMR, ST_UNCOVERED, NR_STATES
+};
 
 static const char *const state_names[NR_STATES] = {
 	"Hypervisor", "HV-Fixed", "Firmware", "Reclaim", "Context", "Pre-Guest", "another guest's Pre-Guest",
@@ -107,7 +114,7 @@ static void drop_state(enum state st)
 		to_hypervisor(pa);
 }
 
-void states_setup(void)
+static void states_setup(void)
 {
 	make_guest(CTX_STATES, ASID_STATES);
 	tmr_make();
@@ -116,7 +123,7 @@ void states_setup(void)
 	is(psp_good(0, 0), 1, "pages in all states");
 }
 
-void states_drop(void)
+static void states_drop(void)
 {
 	for (u32 st = 0; st < NR_STATES; st++)
 		drop_state(st);
@@ -124,7 +131,7 @@ void states_drop(void)
 	tmr_drop();
 }
 
-void every_state(const char *what, u32 (*fn)(u64 pa), const u32 *want, u64 entry)
+static void every_state(const char *what, u32 (*fn)(u64 pa), const u32 *want, u64 entry)
 {
 	for (u32 st = 0; st < NR_STATES; st++) {
 		u64 pa = state_page(st);

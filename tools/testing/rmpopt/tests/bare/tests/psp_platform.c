@@ -4,14 +4,10 @@
 #include "tests.h"
 
 #define LAPIC_IRR 0xfee00200ULL
-#define SZ_1M 0x100000ULL
 #define NV_SIZE 0x8000
 #define CERT_SIZE 2084
 #define CHAIN_SIZE 6252
 #define ID_SIZE 64
-/* Neither RAM nor covered; RAM that is none. */
-#define NOWHERE (4096 * SZ_1G)
-#define NO_RAM 0xfee00000ULL
 /* A 2 MB whose entries are made dirty before the RMP is initialized. */
 #define DIRTY (7 * SZ_1G + 17 * SZ_2M)
 
@@ -125,17 +121,6 @@ static void registers(void)
 	__asm__ volatile("sti; nop; nop; cli" ::: "memory");
 	psp_at(SNP_COMMIT, (u64)&(u32){ 4 }, false);
 	ok(psp_read(PSP_CMDRESP) & PSP_DONE && !psp_read(PSP_INTSTS), "CMDRESP can be read again");
-}
-
-/* Buffers: each command in a state that would let it work. */
-void psp_no_buffers(const u16 *commands, u32 count)
-{
-	for (; count; count--, commands++) {
-		is(psp_at(*commands, NOWHERE, false), INVALID_ADDRESS, "command %x: no RAM at its buffer",
-		   *commands);
-		is(psp_at(*commands, NO_RAM, false), INVALID_ADDRESS, "command %x: a device at its buffer",
-		   *commands);
-	}
 }
 
 static bool snp_is_up;
@@ -283,32 +268,6 @@ static void both_states(u32 legacy, u32 snp)
 	ok(s.major == 1 && s.minor >= 52, "it has SNP_INIT_EX");
 }
 
-static u32 init(u32 flags, u64 tmr, u32 len)
-{
-	struct psp_init s = { .flags = flags, .tmr = tmr, .tmr_len = len };
-
-	return psp_call(INIT, &s, sizeof(s));
-}
-
-static void tmr_each(void (*fn)(u64 pa))
-{
-	for (u64 pa = PSP_TMR; pa < PSP_TMR + SZ_1M; pa += SZ_4K)
-		fn(pa);
-}
-
-void tmr_make(void)
-{
-	tmr_each(to_firmware);
-	gives(init(1, PSP_TMR, SZ_1M), SUCCESS, "INIT with a TMR");
-}
-
-void tmr_drop(void)
-{
-	gives(psp_call(SHUTDOWN, NULL, 0), SUCCESS, "SHUTDOWN");
-	tmr_each(to_hypervisor);
-	is(psp_good(0, 0), 1, "the TMR was reclaimed");
-}
-
 static void init_params(void)
 {
 	static const struct { struct psp_init s; u32 want; const char *text; } rows[] = {
@@ -406,11 +365,11 @@ static void legacy(void)
 		tmr_make();
 	} else {
 		init_ex();
-		gives(init(0, 0, 0), SUCCESS, "INIT without a TMR");
+		gives(psp_init(0, 0, 0), SUCCESS, "INIT without a TMR");
 		is(legacy_state(&s), 1, "legacy state is INIT");
 		is(s.flags & 0x100, 0, "without SEV-ES");
 		gives(psp_call(SHUTDOWN, NULL, 0), SUCCESS, "SHUTDOWN");
-		gives(init(1, PSP_TMR, SZ_1M), SUCCESS, "INIT with a TMR");
+		gives(psp_init(1, PSP_TMR, SZ_1M), SUCCESS, "INIT with a TMR");
 	}
 	is(legacy_state(&s), 1, "legacy state is INIT");
 	is(s.flags & 0x100, 0x100, "with SEV-ES");
@@ -550,11 +509,6 @@ static u64 bits_on(u32 cpu, u32 msr, u64 set, u64 clear)
 static u32 init_rmp(void)
 {
 	return psp_snp_init(IX_INIT_RMP, 0);
-}
-
-bool psp_has_iommu(void)
-{
-	return flag_on("iommu");
 }
 
 static void iommu_program(void)
@@ -826,7 +780,7 @@ static void after_init(void)
 }
 
 /* All vCPUs ready, SNP up with the list. */
-void psp_up(void)
+static void psp_up(void)
 {
 	for (u32 i = 0; i < nr_cpus; i++) {
 		bits_on(i, MSR_SYSCFG, SYSCFG_MFDM | SYSCFG_SNP_EN, 0);
@@ -884,16 +838,16 @@ static void tmr_states(void)
 		u64 pa = PSP_TMR + at[i] * SZ_4K;
 
 		to_hypervisor(pa);
-		gives(init(0, PSP_TMR, SZ_1M), INVALID_PAGE_STATE, "page %u of the hypervisor", at[i]);
+		gives(psp_init(0, PSP_TMR, SZ_1M), INVALID_PAGE_STATE, "page %u of the hypervisor", at[i]);
 		update(pa, 0, 1, 0, 0, 0);
-		gives(init(0, PSP_TMR, SZ_1M), INVALID_PAGE_STATE, "page %u in Reclaim", at[i]);
+		gives(psp_init(0, PSP_TMR, SZ_1M), INVALID_PAGE_STATE, "page %u in Reclaim", at[i]);
 		free_4k(pa);
 		update(pa, 0, 1, 0, 1, 3);
-		gives(init(0, PSP_TMR, SZ_1M), INVALID_PAGE_STATE, "page %u in Pre-Guest", at[i]);
+		gives(psp_init(0, PSP_TMR, SZ_1M), INVALID_PAGE_STATE, "page %u in Pre-Guest", at[i]);
 		to_hypervisor(pa);
 		to_firmware(pa);
 	}
-	gives(init(0, PSP_TMR, SZ_1M), SUCCESS, "all of the firmware");
+	gives(psp_init(0, PSP_TMR, SZ_1M), SUCCESS, "all of the firmware");
 	gives(psp_reclaim(PSP_TMR), INVALID_PAGE_STATE, "its pages can not be reclaimed");
 	gives(psp_gctx(PSP_TMR + SZ_4K), INVALID_PAGE_STATE, "nor made a context");
 	tmr_drop();
@@ -1098,10 +1052,9 @@ static void down_and_up(void)
 		bases_come_up(i, i == 1);
 		after_init();
 	}
-	tests_psp_states();
 }
 
-void tests_psp(void)
+void tests_psp_up(void)
 {
 	section("psp");
 	if (!psp_find())
@@ -1127,10 +1080,10 @@ void tests_psp(void)
 	features();
 	commit_config();
 	tmr_states();
-	tests_psp_states();
-	tests_psp_guest();
-	tests_psp_random();
+}
+
+void tests_psp_down(void)
+{
 	shutdown_params();
 	down_and_up();
-	print("# expect psp uninit init 0\n");
 }

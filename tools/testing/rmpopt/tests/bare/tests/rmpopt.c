@@ -7,17 +7,9 @@
 
 struct arg {
 	u64 pa, fn;
-	bool cf;
 	u32 vector;
 	void *p;
 };
-
-static void remote_rmpopt(void *p)
-{
-	struct arg *a = p;
-
-	a->vector = rmpopt_trap(a->pa, a->fn, &a->cf);
-}
 
 static void remote_base(void *p)
 {
@@ -38,14 +30,6 @@ static void remote_assign(void *p)
 	struct arg *a = p;
 
 	a->vector = assign_4k(a->pa);
-}
-
-bool rmpopt_on(u32 cpu, u64 pa, u64 fn)
-{
-	struct arg a = { .pa = pa, .fn = fn };
-
-	run_on(cpu, remote_rmpopt, &a);
-	return a.cf;
 }
 
 static u32 base_on(u32 cpu, u64 base)

@@ -1,19 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The groups of tests, in the order in which they run. */
+/* The groups of tests, which main.c calls. */
 #ifndef BARE_TESTS_H
 #define BARE_TESTS_H
 
 #include "snp.h"
 
-/*
- * Memory of the tests, whole regions of RAM above 4 GB. R0 and R1 are as they were
- * after each test; in R2 are immutable pages, which stay.
- */
-#define R0 (4 * SZ_1G)
-#define R1 (5 * SZ_1G)
-#define R2 (6 * SZ_1G)
-
-void run_tests(void);
 void tests_cpuid(void);
 void tests_msr_reset(void);
 void tests_msr_enable(void);
@@ -32,12 +23,11 @@ void tests_dma(void);
 void tests_race(void);
 void tests_absent(void);
 void tests_no_rmp(void);
-/* All of the PSP, instead of the others. */
-void tests_psp(void);
-
-/* RMPOPT on a vCPU. Returns CF. */
-bool rmpopt_on(u32 cpu, u64 pa, u64 fn);
-/* RMPUPDATE with all fields. */
-u32 update(u64 pa, u64 gpa, u32 assigned, u32 pagesize, u32 immutable, u32 asid);
+/* The PSP: its states and SNP up; pages in all states, guests, while it is up; SNP down. */
+void tests_psp_up(void);
+void tests_psp_states(void);
+void tests_psp_guest(void);
+void tests_psp_random(void);
+void tests_psp_down(void);
 
 #endif
