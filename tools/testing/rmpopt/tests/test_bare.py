@@ -9,6 +9,7 @@ BARE_FLAGS go to the kernel, such as toggles=COUNT for longer races, and seed=NU
 steps=COUNT for the random walk.
 """
 import dataclasses
+import hashlib
 import os
 import pathlib
 import queue
@@ -146,6 +147,10 @@ class Qemu:
     def get(self, path, name):
         return self.qmp('qom-get', path=path, property=name)
 
+    def memory(self, address, size):
+        self.qmp('pmemsave', val=address, size=size, filename=f'{self.path}/memory')
+        return (self.path / 'memory').read_bytes()
+
     def send(self, data):
         self.input.write(data)
         self.input.flush()
@@ -181,6 +186,7 @@ class Run:
             (r'# expect psp (.*)$', self.psp),
             (r'# journal off$', self.last_journal),
             (r'# sync ', self.sync),
+            (r'# sha384 (\d+) (\d+)$', self.sha384),
             (r'Bail out!.*', self.bail_out),
         )
 
@@ -257,6 +263,9 @@ class Run:
     def sync(self, _match):
         self.compare()
         self.qemu.send(b'.')
+
+    def sha384(self, match):
+        self.qemu.send(hashlib.sha384(self.qemu.memory(*map(int, match.groups()))).digest())
 
     def bail_out(self, match):
         self.judge.judge(match[0], False)

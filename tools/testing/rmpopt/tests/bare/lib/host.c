@@ -9,3 +9,11 @@ void sync_referee(void)
 	print("# sync %u\n", ++n);
 	serial_read();
 }
+
+void sha384(const void *data, u64 len, u8 out[48])
+{
+	barrier();
+	print("# sha384 %llu %llu\n", (u64)data, len);
+	for (u32 i = 0; i < 48; i++)
+		out[i] = serial_read();
+}

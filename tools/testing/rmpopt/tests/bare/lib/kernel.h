@@ -152,8 +152,11 @@ u64 ram_end(void);
 /* main.c: what boot_main() starts when all vCPUs are up */
 void run_tests(void);
 
-/* host.c: the test on the host compares the expectations so far with the referee. */
+/* host.c: what the test on the host does for the kernel */
+/* Compares the expectations so far with the referee. */
 void sync_referee(void);
+/* Reads the kernel's memory, which is at the same physical address. */
+void sha384(const void *data, u64 len, u8 out[48]);
 
 /* trap.c */
 void trap_init_cpu(struct cpu *cpu);

@@ -231,9 +231,6 @@ void drop_guest(u64 gctx);
 #define POLICY (BIT(17) | BIT(16))
 u32 max_snp_asid(void);
 
-/* sha384.c */
-void sha384(const void *data, u64 len, u8 out[48]);
-
 /* Neither RAM nor covered by the RMP; covered, but a device */
 #define NOWHERE (4096 * SZ_1G)
 #define NO_RAM 0xfee00000ULL
