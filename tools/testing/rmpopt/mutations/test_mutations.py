@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""
+Breaks the code in build/linux in one way after the other, and runs the KUnit tests each
+time: they have to fail. Takes hours, so that "make test" does not collect it.
+"""
+import os
+import signal
+import subprocess
+
+import pytest
+
+from judge import LOGS, TOP, tail
+from mutations import LINUX, MUTATIONS, Mutation
+
+FAILED = '[FAILED]'
+
+
+def git(*arguments):
+    return subprocess.run(
+        ['git', '-C', LINUX, *arguments], check=True, text=True, stdout=subprocess.PIPE
+    ).stdout
+
+
+def kunit(log):
+    """Whether the KUnit tests pass. The first one that fails is enough, and ends them."""
+    # K is what pytest was told. kunit.py would take it for one of its own names.
+    environment = {name: value for name, value in os.environ.items() if name != 'K'}
+    with subprocess.Popen(
+        [TOP / 'scripts/kunit'],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors='replace',
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout
+            with log.open('w', encoding='utf-8') as out:
+                for line in process.stdout:
+                    out.write(line)
+                    if FAILED in line:
+                        return False
+            return process.wait() == 0
+        finally:
+            # QEMU is one of its processes.
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def whole():
+    """The code has no change that would be lost, and passes its tests without a mutation."""
+    # So that the code is restored.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if git('status', '--porcelain', '-uno'):
+        pytest.exit(f'{os.path.relpath(LINUX, TOP)} has uncommitted changes: commit or stash them first', 3)
+    log = LOGS / 'mutations.log'
+    LOGS.mkdir(parents=True, exist_ok=True)
+    if not kunit(log):
+        pytest.exit(f'the tests have to pass without a mutation\n{tail(log)}', 3)
+
+
+@pytest.mark.parametrize('mutation', MUTATIONS, ids=Mutation.slug)
+def test_mutation(mutation):
+    log = LOGS / f'mutation-{mutation.slug()}.log'
+    original, mutated = mutation.original(), mutation.mutated()
+    if mutated == original:
+        pytest.fail(f'it changes nothing in {mutation.file}', pytrace=False)
+    try:
+        (LINUX / mutation.file).write_text(mutated, encoding='utf-8')
+        passed = kunit(log)
+    finally:
+        git('checkout', '-q', '--', mutation.file)
+    if passed:
+        pytest.fail(f'it survives: no KUnit test notices it\n{tail(log)}', pytrace=False)
+    # kunit.py reports what has booted.
+    if FAILED not in log.read_text(encoding='utf-8') and not (LOGS / 'kunit.json').exists():
+        pytest.fail(f'it does not build\n{tail(log)}', pytrace=False)

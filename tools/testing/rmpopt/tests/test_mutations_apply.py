@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Whether each mutation still does what it is made for. That the tests notice it takes hours: "make mutate"."""
+from mutations import MUTATIONS, UNNOTICED
+
+
+def test_mutations_apply(judge):
+    for mutation in MUTATIONS:
+        judge.judge(
+            f'{mutation.name}: it changes the code',
+            mutation.mutated() != mutation.original(),
+            f'nothing in {mutation.file} matches',
+        )
+
+
+def test_mutations_have_different_names(judge):
+    slugs = [mutation.slug() for mutation in MUTATIONS]
+    judge.equal('names', sorted(set(slugs)), sorted(slugs))
+
+
+def test_unnoticed_code_exists(judge):
+    for code in UNNOTICED:
+        judge.judge(f'{code.file}: {code.text}', code.exists(), 'it is not there any more')
