@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Whether each mutation still does what it is made for. That the tests notice it takes hours: "make mutate"."""
-from mutations import MUTATIONS, UNNOTICED
+from mutations import MUTATIONS, UNNOTICED, Mutation
 
 
 def test_mutations_apply(judge):
+    made: dict[str, Mutation] = {}
     for mutation in MUTATIONS:
+        mutated = mutation.mutated()
         judge.judge(
             f'{mutation.name}: it changes the code',
-            mutation.mutated() != mutation.original(),
+            mutated != mutation.original(),
             f'nothing in {mutation.file} matches',
         )
+        other = made.setdefault(mutated, mutation)
+        judge.judge(f'{mutation.name}: no other mutation does the same', other is mutation, other.name)
 
 
 def test_mutations_have_different_names(judge):
