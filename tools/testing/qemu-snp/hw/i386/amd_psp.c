@@ -123,7 +123,8 @@ bool psp_range_is(uint64_t pa, uint64_t size, PSPPageState state)
     return true;
 }
 
-static bool overlaps(const PSPRange *range, uint64_t pa, uint64_t size)
+static bool psp_range_overlaps(const PSPRange *range, uint64_t pa,
+                               uint64_t size)
 {
     return pa < range->start + range->size && range->start < pa + size;
 }
@@ -136,13 +137,14 @@ bool psp_in_use(AMDPSP *s, uint64_t pa, uint64_t size)
     size += pa % RMP_PAGE_4K;
     pa -= pa % RMP_PAGE_4K;
     for (i = 0; i < PSP_IOMMU_RANGES; i++) {
-        if (overlaps(&s->iommu[i], pa, size)) {
+        if (psp_range_overlaps(&s->iommu[i], pa, size)) {
             return true;
         }
     }
     return (amd_snp->enabled && amd_snp_is_rmp(amd_snp, pa, size)) ||
            (s->legacy == PSP_INIT &&
-            (overlaps(&s->tmr, pa, size) || overlaps(&s->nv, pa, size)));
+            (psp_range_overlaps(&s->tmr, pa, size) ||
+             psp_range_overlaps(&s->nv, pa, size)));
 }
 
 uint32_t psp_check_output(AMDPSP *s, uint64_t pa, uint64_t size)
@@ -170,8 +172,8 @@ void psp_hash384(const void *data, size_t size, uint8_t digest[PSP_DIGEST_SIZE])
  * Keys and ids: nothing but numbers that look like it, always the same for the
  * same machine and history.
  */
-static void derive(AMDPSP *s, uint8_t *out, size_t size, const char *what,
-                   uint32_t serial)
+static void psp_derive_bytes(AMDPSP *s, uint8_t *out, size_t size,
+                             const char *what, uint32_t serial)
 {
     uint8_t digest[PSP_DIGEST_SIZE];
     size_t n, i;
@@ -186,7 +188,7 @@ static void derive(AMDPSP *s, uint8_t *out, size_t size, const char *what,
 }
 
 /* Once SEV is shut down the area may be somebody else's, unless SNP knows */
-static bool nv_is_ours(AMDPSP *s)
+static bool psp_nv_is_ours(AMDPSP *s)
 {
     return s->nv.size &&
            (s->legacy == PSP_INIT ||
@@ -194,11 +196,11 @@ static bool nv_is_ours(AMDPSP *s)
              psp_range_is(s->nv.start, s->nv.size, PSP_PAGE_FIRMWARE)));
 }
 
-static uint32_t save_identity(AMDPSP *s)
+static uint32_t psp_save_identity(AMDPSP *s)
 {
     uint8_t header[16] = NV_MAGIC;
 
-    if (nv_is_ours(s)) {
+    if (psp_nv_is_ours(s)) {
         stl_le_p(header + 8, s->identity.serial);
         header[12] = s->identity.owned;
         psp_write(s->nv.start, header, sizeof(header));
@@ -206,7 +208,7 @@ static uint32_t save_identity(AMDPSP *s)
     return PSP_SUCCESS;
 }
 
-static uint32_t load_identity(AMDPSP *s, uint64_t pa)
+static uint32_t psp_load_identity(AMDPSP *s, uint64_t pa)
 {
     g_autofree uint8_t *nv = g_malloc(NV_SIZE);
     bool valid = true;
@@ -229,13 +231,14 @@ static uint32_t load_identity(AMDPSP *s, uint64_t pa)
     return valid ? PSP_SUCCESS : PSP_SECURE_DATA_INVALID;
 }
 
-static uint32_t check_area(AMDPSP *s, uint64_t pa, uint64_t size,
-                           uint64_t align)
+static uint32_t psp_check_area(AMDPSP *s, uint64_t pa, uint64_t size,
+                               uint64_t align)
 {
     return pa % align ? PSP_INVALID_ADDRESS : psp_check_output(s, pa, size);
 }
 
-static uint32_t init(AMDPSP *s, uint32_t flags, PSPRange tmr, PSPRange nv)
+static uint32_t sev_init_common(AMDPSP *s, uint32_t flags, PSPRange tmr,
+                                PSPRange nv)
 {
     uint32_t ret;
 
@@ -248,15 +251,15 @@ static uint32_t init(AMDPSP *s, uint32_t flags, PSPRange tmr, PSPRange nv)
         return PSP_INVALID_PARAM;
     }
     if (tmr.size) {
-        ret = check_area(s, tmr.start, tmr.size, tmr.size);
+        ret = psp_check_area(s, tmr.start, tmr.size, tmr.size);
         if (ret != PSP_SUCCESS) {
             return ret;
         }
     }
     if (nv.size) {
-        ret = check_area(s, nv.start, nv.size, RMP_PAGE_4K);
+        ret = psp_check_area(s, nv.start, nv.size, RMP_PAGE_4K);
         if (ret == PSP_SUCCESS) {
-            ret = load_identity(s, nv.start);
+            ret = psp_load_identity(s, nv.start);
         }
         if (ret != PSP_SUCCESS) {
             return ret;
@@ -266,7 +269,7 @@ static uint32_t init(AMDPSP *s, uint32_t flags, PSPRange tmr, PSPRange nv)
     s->nv = nv;
     s->es = flags & INIT_FLAGS_ES;
     s->legacy = PSP_INIT;
-    return save_identity(s);
+    return psp_save_identity(s);
 }
 
 static uint32_t sev_init(AMDPSP *s, uint8_t *buf, uint64_t pa)
@@ -276,7 +279,7 @@ static uint32_t sev_init(AMDPSP *s, uint8_t *buf, uint64_t pa)
     if (ldl_le_p(buf + 4)) {
         return PSP_INVALID_PARAM;
     }
-    return init(s, ldl_le_p(buf), tmr, (PSPRange) { 0 });
+    return sev_init_common(s, ldl_le_p(buf), tmr, (PSPRange) { 0 });
 }
 
 static uint32_t sev_init_ex(AMDPSP *s, uint8_t *buf, uint64_t pa)
@@ -290,7 +293,7 @@ static uint32_t sev_init_ex(AMDPSP *s, uint8_t *buf, uint64_t pa)
     if (ldl_le_p(buf + 20)) {
         return PSP_INVALID_PARAM;
     }
-    return init(s, ldl_le_p(buf + 4), tmr, nv);
+    return sev_init_common(s, ldl_le_p(buf + 4), tmr, nv);
 }
 
 static uint32_t sev_shutdown(AMDPSP *s, uint8_t *buf, uint64_t pa)
@@ -305,7 +308,7 @@ static uint32_t sev_factory_reset(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
     s->identity.owned = false;
     s->identity.serial++;
-    return save_identity(s);
+    return psp_save_identity(s);
 }
 
 static uint32_t sev_platform_status(AMDPSP *s, uint8_t *buf, uint64_t pa)
@@ -327,12 +330,12 @@ static uint32_t sev_platform_status(AMDPSP *s, uint8_t *buf, uint64_t pa)
 static uint32_t sev_new_key(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
     s->identity.serial++;
-    return save_identity(s);
+    return psp_save_identity(s);
 }
 
 /* The format of the SEV API; its two signatures are left empty */
-static void make_cert(AMDPSP *s, uint8_t *cert, const char *name,
-                      uint32_t usage, uint32_t algorithm)
+static void psp_make_cert(AMDPSP *s, uint8_t *cert, const char *name,
+                          uint32_t usage, uint32_t algorithm)
 {
     memset(cert, 0, CERT_SIZE);
     stl_le_p(cert, 1);
@@ -342,21 +345,21 @@ static void make_cert(AMDPSP *s, uint8_t *cert, const char *name,
     stl_le_p(cert + 12, algorithm);
     /* Curve P-384, then 72 bytes for each coordinate */
     stl_le_p(cert + 16, 2);
-    derive(s, cert + 20, 48, name, s->identity.serial);
-    derive(s, cert + 20 + 72, 48, name, ~s->identity.serial);
+    psp_derive_bytes(s, cert + 20, 48, name, s->identity.serial);
+    psp_derive_bytes(s, cert + 20 + 72, 48, name, ~s->identity.serial);
     /* No signature: usage "invalid" */
     stl_le_p(cert + 1044, 0x1000);
     stl_le_p(cert + 1564, 0x1000);
 }
 
-#define make_oca(s, cert) make_cert(s, cert, "OCA", 0x1001, 2)
-#define make_pek(s, cert) make_cert(s, cert, "PEK", 0x1002, 2)
-#define make_pdh(s, cert) make_cert(s, cert, "PDH", 0x1003, 3)
-#define make_cek(s, cert) make_cert(s, cert, "CEK", 0x1004, 2)
+#define make_oca(s, cert) psp_make_cert(s, cert, "OCA", 0x1001, 2)
+#define make_pek(s, cert) psp_make_cert(s, cert, "PEK", 0x1002, 2)
+#define make_pdh(s, cert) psp_make_cert(s, cert, "PDH", 0x1003, 3)
+#define make_cek(s, cert) psp_make_cert(s, cert, "CEK", 0x1004, 2)
 
 /* An output with its length at @len of the command buffer, which is at @pa */
-static uint32_t check_length(AMDPSP *s, uint8_t *buf, uint64_t pa, unsigned len,
-                             uint32_t needed)
+static uint32_t psp_check_length(AMDPSP *s, uint8_t *buf, uint64_t pa,
+                                 unsigned len, uint32_t needed)
 {
     uint32_t given = ldl_le_p(buf + len);
     uint32_t ret = psp_check_output(s, pa + len, 4);
@@ -369,13 +372,13 @@ static uint32_t check_length(AMDPSP *s, uint8_t *buf, uint64_t pa, unsigned len,
     return given < needed ? PSP_INVALID_LEN : PSP_SUCCESS;
 }
 
-static uint32_t output_size(AMDPSP *s, PSPOutput output, uint32_t size)
+static uint32_t psp_output_size(AMDPSP *s, PSPOutput output, uint32_t size)
 {
     return s->patterns[output] ?: size;
 }
 
 /* Each byte depends on output and offset, as the README says */
-static void write_pattern(AMDPSP *s, PSPOutput output, uint64_t pa)
+static void psp_write_pattern(AMDPSP *s, PSPOutput output, uint64_t pa)
 {
     uint32_t size = s->patterns[output];
     g_autofree uint8_t *data = g_malloc(QEMU_ALIGN_UP(size, 8));
@@ -389,11 +392,11 @@ static void write_pattern(AMDPSP *s, PSPOutput output, uint64_t pa)
     psp_write(pa, data, size);
 }
 
-static void write_output(AMDPSP *s, PSPOutput output, uint64_t pa,
-                         const void *data, uint32_t size)
+static void psp_write_output(AMDPSP *s, PSPOutput output, uint64_t pa,
+                             const void *data, uint32_t size)
 {
     if (s->patterns[output]) {
-        write_pattern(s, output, pa);
+        psp_write_pattern(s, output, pa);
     } else {
         psp_write(pa, data, size);
     }
@@ -402,15 +405,15 @@ static void write_output(AMDPSP *s, PSPOutput output, uint64_t pa,
 static uint32_t sev_pek_csr(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
     uint8_t cert[CERT_SIZE];
-    uint32_t size = output_size(s, PSP_OUTPUT_PEK_CSR, CERT_SIZE);
-    uint32_t ret = check_length(s, buf, pa, 8, size);
+    uint32_t size = psp_output_size(s, PSP_OUTPUT_PEK_CSR, CERT_SIZE);
+    uint32_t ret = psp_check_length(s, buf, pa, 8, size);
 
     if (ret == PSP_SUCCESS) {
         ret = psp_check_output(s, ldq_le_p(buf), size);
     }
     if (ret == PSP_SUCCESS) {
         make_pek(s, cert);
-        write_output(s, PSP_OUTPUT_PEK_CSR, ldq_le_p(buf), cert, CERT_SIZE);
+        psp_write_output(s, PSP_OUTPUT_PEK_CSR, ldq_le_p(buf), cert, CERT_SIZE);
     }
     return ret;
 }
@@ -438,17 +441,17 @@ static uint32_t sev_pek_cert_import(AMDPSP *s, uint8_t *buf, uint64_t pa)
         return PSP_INVALID_CERTIFICATE;
     }
     s->identity.owned = true;
-    return save_identity(s);
+    return psp_save_identity(s);
 }
 
 static uint32_t sev_pdh_cert_export(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
     g_autofree uint8_t *chain = g_malloc(CERT_CHAIN_SIZE);
-    uint32_t size = output_size(s, PSP_OUTPUT_PDH_CERT, CERT_SIZE);
-    uint32_t chain_size = output_size(s, PSP_OUTPUT_CERT_CHAIN,
-                                      CERT_CHAIN_SIZE);
-    uint32_t pdh_ret = check_length(s, buf, pa, 8, size);
-    uint32_t ret = check_length(s, buf, pa, 24, chain_size);
+    uint32_t size = psp_output_size(s, PSP_OUTPUT_PDH_CERT, CERT_SIZE);
+    uint32_t chain_size = psp_output_size(s, PSP_OUTPUT_CERT_CHAIN,
+                                          CERT_CHAIN_SIZE);
+    uint32_t pdh_ret = psp_check_length(s, buf, pa, 8, size);
+    uint32_t ret = psp_check_length(s, buf, pa, 24, chain_size);
 
     ret = pdh_ret ?: ret;
     if (ret == PSP_SUCCESS) {
@@ -459,12 +462,13 @@ static uint32_t sev_pdh_cert_export(AMDPSP *s, uint8_t *buf, uint64_t pa)
     }
     if (ret == PSP_SUCCESS) {
         make_pdh(s, chain);
-        write_output(s, PSP_OUTPUT_PDH_CERT, ldq_le_p(buf), chain, CERT_SIZE);
+        psp_write_output(s, PSP_OUTPUT_PDH_CERT, ldq_le_p(buf), chain,
+                         CERT_SIZE);
         make_pek(s, chain);
         make_oca(s, chain + CERT_SIZE);
         make_cek(s, chain + 2 * CERT_SIZE);
-        write_output(s, PSP_OUTPUT_CERT_CHAIN, ldq_le_p(buf + 16), chain,
-                     CERT_CHAIN_SIZE);
+        psp_write_output(s, PSP_OUTPUT_CERT_CHAIN, ldq_le_p(buf + 16), chain,
+                         CERT_CHAIN_SIZE);
     }
     return ret;
 }
@@ -485,15 +489,16 @@ static uint32_t sev_get_id(AMDPSP *s, uint8_t *buf, uint64_t pa)
     unsigned sockets = MIN(MACHINE(qdev_get_machine())->smp.sockets,
                            ID_SOCKETS_MAX);
     uint8_t id[ID_SIZE * ID_SOCKETS_MAX];
-    uint32_t size = output_size(s, PSP_OUTPUT_ID, sockets * ID_SIZE);
-    uint32_t ret = check_length(s, buf, pa, 8, size);
+    uint32_t size = psp_output_size(s, PSP_OUTPUT_ID, sockets * ID_SIZE);
+    uint32_t ret = psp_check_length(s, buf, pa, 8, size);
 
     if (ret == PSP_SUCCESS) {
         ret = psp_check_output(s, ldq_le_p(buf), size);
     }
     if (ret == PSP_SUCCESS) {
-        derive(s, id, sizeof(id), "chip", 0);
-        write_output(s, PSP_OUTPUT_ID, ldq_le_p(buf), id, sockets * ID_SIZE);
+        psp_derive_bytes(s, id, sizeof(id), "chip", 0);
+        psp_write_output(s, PSP_OUTPUT_ID, ldq_le_p(buf), id,
+                         sockets * ID_SIZE);
     }
     return ret;
 }
@@ -516,7 +521,7 @@ static const PSPCommand sev_commands[PSP_SNP_COMMANDS] = {
     [0x0d] = { "INIT_EX", sev_init_ex, 36, PSP_NEEDS_LEGACY_UNINIT },
 };
 
-static const PSPCommand *find_command(uint32_t id)
+static const PSPCommand *psp_find_command(uint32_t id)
 {
     const PSPCommand *command =
         id >= PSP_COMMANDS ? NULL :
@@ -527,7 +532,7 @@ static const PSPCommand *find_command(uint32_t id)
 }
 
 /* A number, or the name of a command; -1 for "any", -2 for neither */
-static int parse_command(const char *text)
+static int psp_parse_command(const char *text)
 {
     unsigned id;
 
@@ -535,7 +540,7 @@ static int parse_command(const char *text)
         return -1;
     }
     for (id = 0; id < PSP_COMMANDS; id++) {
-        const PSPCommand *command = find_command(id);
+        const PSPCommand *command = psp_find_command(id);
 
         if (command && !strcasecmp(command->name, text)) {
             return id;
@@ -544,7 +549,7 @@ static int parse_command(const char *text)
     return qemu_strtoui(text, NULL, 0, &id) || id >= PSP_COMMANDS ? -2 : id;
 }
 
-static bool platform_is_ready(AMDPSP *s, unsigned needs)
+static bool psp_is_ready(AMDPSP *s, unsigned needs)
 {
     return !((needs & PSP_NEEDS_LEGACY_UNINIT && s->legacy != PSP_UNINIT) ||
              (needs & PSP_NEEDS_LEGACY_INIT && s->legacy != PSP_INIT) ||
@@ -556,7 +561,7 @@ static bool platform_is_ready(AMDPSP *s, unsigned needs)
  * Counts down to failures that have been asked for. Returns the status of the
  * first one that is due, or success.
  */
-static uint32_t asked_failure(AMDPSP *s, uint32_t id)
+static uint32_t psp_asked_failure(AMDPSP *s, uint32_t id)
 {
     uint32_t status = PSP_SUCCESS;
     unsigned i = 0;
@@ -575,11 +580,11 @@ static uint32_t asked_failure(AMDPSP *s, uint32_t id)
     return status;
 }
 
-static uint32_t execute(AMDPSP *s, uint32_t id, uint64_t pa)
+static uint32_t psp_execute(AMDPSP *s, uint32_t id, uint64_t pa)
 {
-    const PSPCommand *command = find_command(id);
+    const PSPCommand *command = psp_find_command(id);
     uint8_t buf[PSP_BUFFER_MAX] = { 0 };
-    uint32_t status = asked_failure(s, id);
+    uint32_t status = psp_asked_failure(s, id);
 
     if (status != PSP_SUCCESS) {
         return status;
@@ -588,7 +593,7 @@ static uint32_t execute(AMDPSP *s, uint32_t id, uint64_t pa)
         qemu_log_mask(LOG_UNIMP, TYPE_AMD_PSP ": command 0x%x\n", id);
         return PSP_INVALID_COMMAND;
     }
-    if (!platform_is_ready(s, command->needs)) {
+    if (!psp_is_ready(s, command->needs)) {
         return PSP_INVALID_PLATFORM_STATE;
     }
     if (command->size && !psp_read(pa, buf, command->size)) {
@@ -606,7 +611,7 @@ typedef struct PSPWork {
 } PSPWork;
 
 /* All vCPUs are stopped, and this has no BQL */
-static void run_command(CPUState *cs, run_on_cpu_data data)
+static void psp_run_command(CPUState *cs, run_on_cpu_data data)
 {
     g_autofree PSPWork *work = data.host_ptr;
     AMDPSP *s = work->s;
@@ -616,7 +621,7 @@ static void run_command(CPUState *cs, run_on_cpu_data data)
     if (s->generation != work->generation) {
         return;
     }
-    s->status = execute(s, id, work->pa & ~AMD_C_BIT);
+    s->status = psp_execute(s, id, work->pa & ~AMD_C_BIT);
     if (id < PSP_COMMANDS) {
         s->issued[id]++;
         s->failed[id] += s->status != PSP_SUCCESS;
@@ -625,7 +630,7 @@ static void run_command(CPUState *cs, run_on_cpu_data data)
     qemu_bh_schedule(s->done);
 }
 
-static void start_command(AMDPSP *s)
+static void psp_start_command(AMDPSP *s)
 {
     PSPWork *work = g_new(PSPWork, 1);
 
@@ -635,22 +640,23 @@ static void start_command(AMDPSP *s)
         .command = s->command,
         .pa = (uint64_t)s->buffer_hi << 32 | s->buffer_lo,
     };
-    async_safe_run_on_cpu(first_cpu, run_command, RUN_ON_CPU_HOST_PTR(work));
+    async_safe_run_on_cpu(first_cpu, psp_run_command,
+                          RUN_ON_CPU_HOST_PTR(work));
 }
 
 /* After the latency, unless it is to be held */
-static void latency_over(void *opaque)
+static void psp_latency_over(void *opaque)
 {
     AMDPSP *s = opaque;
 
     if (s->hold == s->command) {
         s->waiting = true;
     } else {
-        start_command(s);
+        psp_start_command(s);
     }
 }
 
-static void complete_command(void *opaque)
+static void psp_complete_command(void *opaque)
 {
     AMDPSP *s = opaque;
 
@@ -796,8 +802,8 @@ static void psp_realize(PCIDevice *dev, Error **errp)
     memory_region_init_io(&s->regs, OBJECT(s), &psp_ops, s, TYPE_AMD_PSP,
                           PSP_BAR_SIZE);
     pci_register_bar(dev, PSP_BAR, PCI_BASE_ADDRESS_SPACE_MEMORY, &s->regs);
-    timer_init_us(&s->latency_timer, QEMU_CLOCK_VIRTUAL, latency_over, s);
-    s->done = qemu_bh_new_guarded(complete_command, s,
+    timer_init_us(&s->latency_timer, QEMU_CLOCK_VIRTUAL, psp_latency_over, s);
+    s->done = qemu_bh_new_guarded(psp_complete_command, s,
                                   &DEVICE(dev)->mem_reentrancy_guard);
 }
 
@@ -841,8 +847,8 @@ static const char *const guest_states[] = {
     [PSP_GUEST_RUNNING] = "running",
 };
 
-static void get_state(Object *obj, Visitor *v, const char *name, void *opaque,
-                      Error **errp)
+static void psp_get_state(Object *obj, Visitor *v, const char *name,
+                          void *opaque, Error **errp)
 {
     AMDPSP *s = AMD_PSP(obj);
 
@@ -856,8 +862,8 @@ static void get_state(Object *obj, Visitor *v, const char *name, void *opaque,
     }
 }
 
-static void get_commands(Object *obj, Visitor *v, const char *name,
-                         void *opaque, Error **errp)
+static void psp_get_commands(Object *obj, Visitor *v, const char *name,
+                             void *opaque, Error **errp)
 {
     AMDPSP *s = AMD_PSP(obj);
     unsigned id;
@@ -867,7 +873,7 @@ static void get_commands(Object *obj, Visitor *v, const char *name,
         return;
     }
     for (id = 0; id < PSP_COMMANDS; id++) {
-        const PSPCommand *command = find_command(id);
+        const PSPCommand *command = psp_find_command(id);
 
         if (!s->issued[id]) {
             continue;
@@ -882,8 +888,8 @@ static void get_commands(Object *obj, Visitor *v, const char *name,
     visit_end_list(v, NULL);
 }
 
-static void get_guests(Object *obj, Visitor *v, const char *name, void *opaque,
-                       Error **errp)
+static void psp_get_guests(Object *obj, Visitor *v, const char *name,
+                           void *opaque, Error **errp)
 {
     AMDPSP *s = AMD_PSP(obj);
     GHashTableIter iter;
@@ -908,7 +914,7 @@ static void get_guests(Object *obj, Visitor *v, const char *name, void *opaque,
     visit_end_list(v, NULL);
 }
 
-static char *get_fail(Object *obj, Error **errp)
+static char *psp_get_fail(Object *obj, Error **errp)
 {
     AMDPSP *s = AMD_PSP(obj);
     GString *text = g_string_new(NULL);
@@ -929,7 +935,7 @@ static char *get_fail(Object *obj, Error **errp)
     return g_string_free(text, false);
 }
 
-static void set_fail(Object *obj, const char *value, Error **errp)
+static void psp_set_fail(Object *obj, const char *value, Error **errp)
 {
     AMDPSP *s = AMD_PSP(obj);
     g_auto(GStrv) items = g_strsplit(value, ",", -1);
@@ -939,7 +945,7 @@ static void set_fail(Object *obj, const char *value, Error **errp)
     for (i = 0; items[i]; i++) {
         g_auto(GStrv) part = g_strsplit(items[i], ":", 3);
         unsigned n = g_strv_length(part);
-        PSPFailure failure = { .command = n ? parse_command(part[0]) : -2,
+        PSPFailure failure = { .command = n ? psp_parse_command(part[0]) : -2,
                                .nth = 1 };
 
         if (n < 2 || failure.command == -2 ||
@@ -967,25 +973,25 @@ static const char *const pattern_names[PSP_OUTPUTS] = {
 };
 
 /* The opaque pointer of these two is the name */
-static uint32_t *pattern(AMDPSP *s, void *opaque)
+static uint32_t *psp_pattern(AMDPSP *s, void *opaque)
 {
     return &s->patterns[(const char *const *)opaque - pattern_names];
 }
 
-static void get_pattern(Object *obj, Visitor *v, const char *name,
-                        void *opaque, Error **errp)
+static void psp_get_pattern(Object *obj, Visitor *v, const char *name,
+                            void *opaque, Error **errp)
 {
     AMDPSP *s = AMD_PSP(obj);
     uint64_t size;
 
     WITH_QEMU_LOCK_GUARD(&s->lock) {
-        size = *pattern(s, opaque);
+        size = *psp_pattern(s, opaque);
     }
     visit_type_size(v, name, &size, errp);
 }
 
-static void set_pattern(Object *obj, Visitor *v, const char *name,
-                        void *opaque, Error **errp)
+static void psp_set_pattern(Object *obj, Visitor *v, const char *name,
+                            void *opaque, Error **errp)
 {
     AMDPSP *s = AMD_PSP(obj);
     uint64_t size;
@@ -999,20 +1005,20 @@ static void set_pattern(Object *obj, Visitor *v, const char *name,
         return;
     }
     QEMU_LOCK_GUARD(&s->lock);
-    *pattern(s, opaque) = size;
+    *psp_pattern(s, opaque) = size;
 }
 
-static char *get_hold(Object *obj, Error **errp)
+static char *psp_get_hold(Object *obj, Error **errp)
 {
     AMDPSP *s = AMD_PSP(obj);
 
     return s->hold < 0 ? g_strdup("") : g_strdup_printf("0x%x", s->hold);
 }
 
-static void set_hold(Object *obj, const char *value, Error **errp)
+static void psp_set_hold(Object *obj, const char *value, Error **errp)
 {
     AMDPSP *s = AMD_PSP(obj);
-    int hold = *value ? parse_command(value) : -1;
+    int hold = *value ? psp_parse_command(value) : -1;
 
     if (*value && hold < 0) {
         error_setg(errp, "hold takes a command of the PSP, or \"\" for none");
@@ -1021,11 +1027,11 @@ static void set_hold(Object *obj, const char *value, Error **errp)
     s->hold = hold;
     if (s->waiting && s->hold != s->command) {
         s->waiting = false;
-        start_command(s);
+        psp_start_command(s);
     }
 }
 
-static bool get_held(Object *obj, Error **errp)
+static bool psp_get_held(Object *obj, Error **errp)
 {
     return AMD_PSP(obj)->waiting;
 }
@@ -1083,26 +1089,26 @@ static void psp_class_init(ObjectClass *oc, void *data)
     device_class_set_props(dc, psp_properties);
     rc->phases.hold = psp_reset_hold;
 
-    object_class_property_add(oc, "state", "struct", get_state, NULL, NULL,
+    object_class_property_add(oc, "state", "struct", psp_get_state, NULL, NULL,
                               NULL);
-    object_class_property_add(oc, "commands", "list", get_commands, NULL, NULL,
+    object_class_property_add(oc, "commands", "list", psp_get_commands, NULL,
+                              NULL, NULL);
+    object_class_property_add(oc, "guests", "list", psp_get_guests, NULL, NULL,
                               NULL);
-    object_class_property_add(oc, "guests", "list", get_guests, NULL, NULL,
-                              NULL);
-    object_class_property_add_str(oc, "fail", get_fail, set_fail);
+    object_class_property_add_str(oc, "fail", psp_get_fail, psp_set_fail);
     object_class_property_set_description(oc, "fail",
         "COMMAND:STATUS[:NTH],... that will fail instead of being executed");
     for (i = 0; i < PSP_OUTPUTS; i++) {
-        object_class_property_add(oc, pattern_names[i], "size", get_pattern,
-                                  set_pattern, NULL,
+        object_class_property_add(oc, pattern_names[i], "size", psp_get_pattern,
+                                  psp_set_pattern, NULL,
                                   (void *)&pattern_names[i]);
         object_class_property_set_description(oc, pattern_names[i],
             "bytes of a pattern that are the output instead, 0 for none");
     }
-    object_class_property_add_str(oc, "hold", get_hold, set_hold);
+    object_class_property_add_str(oc, "hold", psp_get_hold, psp_set_hold);
     object_class_property_set_description(oc, "hold",
         "command that waits before it is executed");
-    object_class_property_add_bool(oc, "held", get_held, NULL);
+    object_class_property_add_bool(oc, "held", psp_get_held, NULL);
 }
 
 static const TypeInfo psp_types[] = {

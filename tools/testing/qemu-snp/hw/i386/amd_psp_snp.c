@@ -48,19 +48,19 @@ typedef enum LaunchPage {
 
 #define CPUID_PAGE_MAX          64
 
-static void set_entry(uint64_t pa, uint64_t lo)
+static void psp_set_entry(uint64_t pa, uint64_t lo)
 {
     qemu_spin_lock(&amd_snp->lock);
     amd_snp_set_entry(amd_snp, pa, lo);
     qemu_spin_unlock(&amd_snp->lock);
 }
 
-static void set_state(uint64_t pa, uint64_t size, uint64_t lo)
+static void psp_set_entries(uint64_t pa, uint64_t size, uint64_t lo)
 {
     uint64_t end = pa + size;
 
     for (; pa < end; pa += RMP_PAGE_4K) {
-        set_entry(pa, lo);
+        psp_set_entry(pa, lo);
     }
 }
 
@@ -69,14 +69,14 @@ static void set_state(uint64_t pa, uint64_t size, uint64_t lo)
 #define ENTRY_CONTEXT           (RMP_ASSIGNED | RMP_IMMUTABLE | RMP_VMSA)
 #define ENTRY_HV_FIXED          RMP_IMMUTABLE
 
-static bool is_large(const uint64_t *entry)
+static bool snp_entry_is_large(const uint64_t *entry)
 {
     return snp_entry_lo(entry) & RMP_PAGE_SIZE_2M;
 }
 
 /* What the firmware borrows for a status: a page, back in state Reclaim */
-static uint32_t write_status(AMDPSP *s, uint64_t pa, const uint8_t *status,
-                             unsigned size)
+static uint32_t snp_write_status(AMDPSP *s, uint64_t pa, const uint8_t *status,
+                                 unsigned size)
 {
     uint64_t *entry = amd_snp_entry(amd_snp, pa & ~AMD_C_BIT);
     uint32_t ret;
@@ -85,7 +85,7 @@ static uint32_t write_status(AMDPSP *s, uint64_t pa, const uint8_t *status,
         if (!entry || pa % RMP_PAGE_4K + size > RMP_PAGE_4K) {
             return PSP_INVALID_ADDRESS;
         }
-        if (is_large(entry)) {
+        if (snp_entry_is_large(entry)) {
             return PSP_INVALID_PAGE_SIZE;
         }
     }
@@ -93,8 +93,8 @@ static uint32_t write_status(AMDPSP *s, uint64_t pa, const uint8_t *status,
     if (ret == PSP_SUCCESS) {
         psp_write(pa, status, size);
         if (s->snp == PSP_INIT) {
-            set_entry(QEMU_ALIGN_DOWN(pa & ~AMD_C_BIT, RMP_PAGE_4K),
-                      ENTRY_RECLAIM);
+            psp_set_entry(QEMU_ALIGN_DOWN(pa & ~AMD_C_BIT, RMP_PAGE_4K),
+                          ENTRY_RECLAIM);
         }
     }
     return ret;
@@ -114,7 +114,7 @@ static uint32_t snp_platform_status(AMDPSP *s, uint8_t *buf, uint64_t pa)
     stl_le_p(status + 12, g_hash_table_size(s->guests));
     stq_le_p(status + 16, PSP_CURRENT_TCB);
     stq_le_p(status + 24, s->reported_tcb);
-    return write_status(s, ldq_le_p(buf), status, sizeof(status));
+    return snp_write_status(s, ldq_le_p(buf), status, sizeof(status));
 }
 
 static uint32_t snp_feature_info(AMDPSP *s, uint8_t *buf, uint64_t pa)
@@ -128,11 +128,11 @@ static uint32_t snp_feature_info(AMDPSP *s, uint8_t *buf, uint64_t pa)
         return PSP_INVALID_PARAM;
     }
     stl_le_p(info + 8, s->x86_shutdown ? FEATURE_ECX_X86_SHUTDOWN : 0);
-    return write_status(s, ldq_le_p(buf + 8), info, sizeof(info));
+    return snp_write_status(s, ldq_le_p(buf + 8), info, sizeof(info));
 }
 
 /* The buffers that the IOMMU of an SNP host writes to */
-static void find_iommu_pages(AMDPSP *s)
+static void snp_find_iommu_pages(AMDPSP *s)
 {
     static const struct {
         unsigned base;
@@ -168,8 +168,8 @@ static void find_iommu_pages(AMDPSP *s)
 }
 
 /* Those pages of a range that are in a state */
-static void convert_range(uint64_t pa, uint64_t size, PSPPageState state,
-                          uint64_t lo)
+static void snp_convert_range(uint64_t pa, uint64_t size, PSPPageState state,
+                              uint64_t lo)
 {
     uint64_t limit = amd_snp->regions * RMPOPT_REGION_SIZE;
     uint64_t end = pa < limit ? pa + MIN(size, limit - pa) : pa;
@@ -180,12 +180,12 @@ static void convert_range(uint64_t pa, uint64_t size, PSPPageState state,
             pa = QEMU_ALIGN_DOWN(pa, RMPOPT_REGION_SIZE) + RMPOPT_REGION_SIZE -
                  RMP_PAGE_4K;
         } else if (psp_page_state(pa) == state) {
-            set_entry(pa, lo);
+            psp_set_entry(pa, lo);
         }
     }
 }
 
-static bool cpus_are_configured(void)
+static bool snp_cpus_are_configured(void)
 {
     const uint64_t syscfg = MSR_AMD64_SYSCFG_MEM_ENC | SYSCFG_MFDM |
                             MSR_AMD64_SYSCFG_SNP_EN | MSR_AMD64_SYSCFG_VMPL_EN;
@@ -201,7 +201,7 @@ static bool cpus_are_configured(void)
     return true;
 }
 
-static uint32_t do_init(AMDPSP *s, uint32_t flags, uint64_t list)
+static uint32_t snp_init_common(AMDPSP *s, uint32_t flags, uint64_t list)
 {
     g_autofree uint8_t *ranges = g_malloc0(RMP_PAGE_4K);
     unsigned i, n = 0;
@@ -232,7 +232,7 @@ static uint32_t do_init(AMDPSP *s, uint32_t flags, uint64_t list)
     if (!(flags & INIT_RMP) && !s->rmp_initialized) {
         return PSP_RMP_INIT_REQUIRED;
     }
-    if (!cpus_are_configured()) {
+    if (!snp_cpus_are_configured()) {
         return PSP_INVALID_CONFIG;
     }
 
@@ -242,19 +242,19 @@ static uint32_t do_init(AMDPSP *s, uint32_t flags, uint64_t list)
         amd_snp_clear_rmp(amd_snp);
     }
     qemu_spin_unlock(&amd_snp->lock);
-    convert_range(amd_snp->rmp_base, amd_snp->rmp_size, PSP_PAGE_HYPERVISOR,
-                  ENTRY_FIRMWARE);
-    find_iommu_pages(s);
-    for (i = 0; i < PSP_IOMMU_RANGES; i++) {
-        convert_range(s->iommu[i].start, s->iommu[i].size, PSP_PAGE_HYPERVISOR,
+    snp_convert_range(amd_snp->rmp_base, amd_snp->rmp_size, PSP_PAGE_HYPERVISOR,
                       ENTRY_FIRMWARE);
+    snp_find_iommu_pages(s);
+    for (i = 0; i < PSP_IOMMU_RANGES; i++) {
+        snp_convert_range(s->iommu[i].start, s->iommu[i].size,
+                          PSP_PAGE_HYPERVISOR, ENTRY_FIRMWARE);
     }
     for (i = 0; i < n; i++) {
         uint32_t pages = ldl_le_p(ranges + 8 + i * 16 + 8);
 
-        convert_range(ldq_le_p(ranges + 8 + i * 16),
-                      (uint64_t)pages * RMP_PAGE_4K, PSP_PAGE_HYPERVISOR,
-                      ENTRY_HV_FIXED);
+        snp_convert_range(ldq_le_p(ranges + 8 + i * 16),
+                          (uint64_t)pages * RMP_PAGE_4K, PSP_PAGE_HYPERVISOR,
+                          ENTRY_HV_FIXED);
     }
     /* It may since have become RMP */
     memset(&s->nv, 0, sizeof(s->nv));
@@ -270,7 +270,7 @@ static uint32_t do_init(AMDPSP *s, uint32_t flags, uint64_t list)
 
 static uint32_t snp_init(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
-    return do_init(s, INIT_RMP, 0);
+    return snp_init_common(s, INIT_RMP, 0);
 }
 
 static uint32_t snp_init_ex(AMDPSP *s, uint8_t *buf, uint64_t pa)
@@ -282,18 +282,19 @@ static uint32_t snp_init_ex(AMDPSP *s, uint8_t *buf, uint64_t pa)
         !buffer_is_zero(buf + 4, 4) || !buffer_is_zero(buf + 16, 48)) {
         return PSP_INVALID_PARAM;
     }
-    return do_init(s, flags, ldq_le_p(buf + 8));
+    return snp_init_common(s, flags, ldq_le_p(buf + 8));
 }
 
-static gboolean release_context(gpointer key, gpointer value, gpointer opaque)
+static gboolean snp_release_context(gpointer key, gpointer value,
+                                    gpointer opaque)
 {
     PSPGuest *guest = value;
 
-    set_entry(guest->context, ENTRY_FIRMWARE);
+    psp_set_entry(guest->context, ENTRY_FIRMWARE);
     return true;
 }
 
-static uint32_t do_shutdown(AMDPSP *s, uint32_t flags)
+static uint32_t snp_shutdown_common(AMDPSP *s, uint32_t flags)
 {
     CPUState *cs;
     int i;
@@ -301,11 +302,11 @@ static uint32_t do_shutdown(AMDPSP *s, uint32_t flags)
     if (!bitmap_empty(s->asids_dirty, PSP_ASIDS)) {
         return PSP_DFFLUSH_REQUIRED;
     }
-    g_hash_table_foreach_remove(s->guests, release_context, NULL);
+    g_hash_table_foreach_remove(s->guests, snp_release_context, NULL);
     if (flags & SHUTDOWN_IOMMU) {
         for (i = 0; i < PSP_IOMMU_RANGES; i++) {
-            convert_range(s->iommu[i].start, s->iommu[i].size,
-                          PSP_PAGE_FIRMWARE, ENTRY_RECLAIM);
+            snp_convert_range(s->iommu[i].start, s->iommu[i].size,
+                              PSP_PAGE_FIRMWARE, ENTRY_RECLAIM);
         }
     }
     memset(s->iommu, 0, sizeof(s->iommu));
@@ -327,7 +328,7 @@ static uint32_t do_shutdown(AMDPSP *s, uint32_t flags)
 
 static uint32_t snp_shutdown(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
-    return do_shutdown(s, 0);
+    return snp_shutdown_common(s, 0);
 }
 
 static uint32_t snp_shutdown_ex(AMDPSP *s, uint8_t *buf, uint64_t pa)
@@ -341,7 +342,7 @@ static uint32_t snp_shutdown_ex(AMDPSP *s, uint8_t *buf, uint64_t pa)
         ((flags & SHUTDOWN_X86) && !s->x86_shutdown)) {
         return PSP_INVALID_PARAM;
     }
-    return do_shutdown(s, flags);
+    return snp_shutdown_common(s, flags);
 }
 
 static uint32_t snp_df_flush(AMDPSP *s, uint8_t *buf, uint64_t pa)
@@ -350,7 +351,7 @@ static uint32_t snp_df_flush(AMDPSP *s, uint8_t *buf, uint64_t pa)
     return PSP_SUCCESS;
 }
 
-static PSPGuest *find_guest(AMDPSP *s, uint64_t context)
+static PSPGuest *snp_find_guest(AMDPSP *s, uint64_t context)
 {
     context &= ~AMD_C_BIT;
     return g_hash_table_lookup(s->guests, &context);
@@ -365,24 +366,24 @@ static uint32_t snp_gctx_create(AMDPSP *s, uint8_t *buf, uint64_t pa)
     if (context % RMP_PAGE_4K || !entry) {
         return PSP_INVALID_ADDRESS;
     }
-    if (is_large(entry)) {
+    if (snp_entry_is_large(entry)) {
         return PSP_INVALID_PAGE_SIZE;
     }
     /* Somebody may have written to the RMP behind the firmware's back */
     if (psp_page_state(context) != PSP_PAGE_FIRMWARE ||
-        psp_in_use(s, context, RMP_PAGE_4K) || find_guest(s, context)) {
+        psp_in_use(s, context, RMP_PAGE_4K) || snp_find_guest(s, context)) {
         return PSP_INVALID_PAGE_STATE;
     }
     guest = g_new0(PSPGuest, 1);
     guest->context = context;
     g_hash_table_insert(s->guests, &guest->context, guest);
-    set_entry(context, ENTRY_CONTEXT);
+    psp_set_entry(context, ENTRY_CONTEXT);
     return PSP_SUCCESS;
 }
 
 static uint32_t snp_launch_start(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
-    PSPGuest *guest = find_guest(s, ldq_le_p(buf));
+    PSPGuest *guest = snp_find_guest(s, ldq_le_p(buf));
     uint64_t policy = ldq_le_p(buf + 8);
     uint32_t flags = ldl_le_p(buf + 24);
 
@@ -410,7 +411,7 @@ static uint32_t snp_launch_start(AMDPSP *s, uint8_t *buf, uint64_t pa)
     return PSP_SUCCESS;
 }
 
-static bool asid_is_used(AMDPSP *s, uint32_t asid)
+static bool snp_asid_is_used(AMDPSP *s, uint32_t asid)
 {
     GHashTableIter iter;
     PSPGuest *guest;
@@ -426,7 +427,7 @@ static bool asid_is_used(AMDPSP *s, uint32_t asid)
 
 static uint32_t snp_activate(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
-    PSPGuest *guest = find_guest(s, ldq_le_p(buf));
+    PSPGuest *guest = snp_find_guest(s, ldq_le_p(buf));
     uint32_t asid = ldl_le_p(buf + 8);
     uint32_t unused, min_sev_asid;
 
@@ -444,7 +445,7 @@ static uint32_t snp_activate(AMDPSP *s, uint8_t *buf, uint64_t pa)
     if (guest->asid) {
         return PSP_ACTIVE;
     }
-    if (asid_is_used(s, asid)) {
+    if (snp_asid_is_used(s, asid)) {
         return PSP_ASID_OWNED;
     }
     if (test_bit(asid, s->asids_dirty)) {
@@ -455,8 +456,8 @@ static uint32_t snp_activate(AMDPSP *s, uint8_t *buf, uint64_t pa)
 }
 
 /* PAGE_INFO, which the launch digest is a chain of */
-static void extend_digest(PSPGuest *guest, LaunchPage type, uint64_t gpa,
-                          const uint8_t *page, const uint8_t *perms)
+static void snp_extend_digest(PSPGuest *guest, LaunchPage type, uint64_t gpa,
+                              const uint8_t *page, const uint8_t *perms)
 {
     uint8_t info[0x70] = { 0 };
 
@@ -474,7 +475,7 @@ static void extend_digest(PSPGuest *guest, LaunchPage type, uint64_t gpa,
 }
 
 /* Version 3: keys for messages to the firmware, one for each VMPL */
-static void make_secrets(PSPGuest *guest, uint8_t *page)
+static void snp_make_secrets(PSPGuest *guest, uint8_t *page)
 {
     int i;
 
@@ -490,8 +491,8 @@ static void make_secrets(PSPGuest *guest, uint8_t *page)
     }
 }
 
-static uint32_t launch_page(PSPGuest *guest, LaunchPage type, uint64_t pa,
-                            const uint8_t *perms)
+static uint32_t snp_launch_page(PSPGuest *guest, LaunchPage type, uint64_t pa,
+                                const uint8_t *perms)
 {
     g_autofree uint8_t *page = g_malloc(RMP_PAGE_4K);
     uint64_t lo = snp_entry_lo(amd_snp_entry(amd_snp, pa));
@@ -502,21 +503,21 @@ static uint32_t launch_page(PSPGuest *guest, LaunchPage type, uint64_t pa,
         memset(page, 0, RMP_PAGE_4K);
         break;
     case LAUNCH_SECRETS:
-        make_secrets(guest, page);
+        snp_make_secrets(guest, page);
         break;
     default:
         break;
     }
     psp_write(pa, page, RMP_PAGE_4K);
-    extend_digest(guest, type, lo & RMP_GPA_MASK, page, perms);
+    snp_extend_digest(guest, type, lo & RMP_GPA_MASK, page, perms);
     lo = (lo & ~RMP_IMMUTABLE) | RMP_VALIDATED;
-    set_entry(pa, type == LAUNCH_VMSA ? lo | RMP_VMSA : lo);
+    psp_set_entry(pa, type == LAUNCH_VMSA ? lo | RMP_VMSA : lo);
     guest->pages++;
     return PSP_SUCCESS;
 }
 
 /* Whether a guest is being launched */
-static uint32_t check_launch(const PSPGuest *guest)
+static uint32_t snp_check_launch(const PSPGuest *guest)
 {
     if (!guest) {
         return PSP_INVALID_GUEST;
@@ -529,7 +530,7 @@ static uint32_t check_launch(const PSPGuest *guest)
 
 static uint32_t snp_launch_update(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
-    PSPGuest *guest = find_guest(s, ldq_le_p(buf));
+    PSPGuest *guest = snp_find_guest(s, ldq_le_p(buf));
     uint32_t flags = ldl_le_p(buf + 8);
     bool large = flags & 1;
     LaunchPage type = extract32(flags, 1, 3);
@@ -545,7 +546,7 @@ static uint32_t snp_launch_update(AMDPSP *s, uint8_t *buf, uint64_t pa)
         ldl_le_p(buf + 12) || buf[24] || ldl_le_p(buf + 28)) {
         return PSP_INVALID_PARAM;
     }
-    ret = check_launch(guest);
+    ret = snp_check_launch(guest);
     if (ret != PSP_SUCCESS) {
         return ret;
     }
@@ -553,7 +554,7 @@ static uint32_t snp_launch_update(AMDPSP *s, uint8_t *buf, uint64_t pa)
         return PSP_INVALID_ADDRESS;
     }
     lo = snp_entry_lo(entry);
-    if (((lo & RMP_ASSIGNED) && is_large(entry) != large) ||
+    if (((lo & RMP_ASSIGNED) && snp_entry_is_large(entry) != large) ||
         (large && type == LAUNCH_VMSA)) {
         return PSP_INVALID_PAGE_SIZE;
     }
@@ -570,14 +571,14 @@ static uint32_t snp_launch_update(AMDPSP *s, uint8_t *buf, uint64_t pa)
         }
     }
     for (end = page + size; page < end; page += RMP_PAGE_4K) {
-        launch_page(guest, type, page, buf + 25);
+        snp_launch_page(guest, type, page, buf + 25);
     }
     return PSP_SUCCESS;
 }
 
 static uint32_t snp_launch_finish(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
-    PSPGuest *guest = find_guest(s, ldq_le_p(buf));
+    PSPGuest *guest = snp_find_guest(s, ldq_le_p(buf));
     bool id_block_en = buf[24] & 1;
     bool auth_key_en = buf[24] & 2;
     uint8_t id_block[96];
@@ -588,7 +589,7 @@ static uint32_t snp_launch_finish(AMDPSP *s, uint8_t *buf, uint64_t pa)
         (auth_key_en && !id_block_en)) {
         return PSP_INVALID_PARAM;
     }
-    ret = check_launch(guest);
+    ret = snp_check_launch(guest);
     if (ret != PSP_SUCCESS) {
         return ret;
     }
@@ -611,7 +612,7 @@ static uint32_t snp_launch_finish(AMDPSP *s, uint8_t *buf, uint64_t pa)
 
 static uint32_t snp_guest_status(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
-    PSPGuest *guest = find_guest(s, ldq_le_p(buf));
+    PSPGuest *guest = snp_find_guest(s, ldq_le_p(buf));
     uint8_t status[32] = { 0 };
 
     if (!guest) {
@@ -620,12 +621,12 @@ static uint32_t snp_guest_status(AMDPSP *s, uint8_t *buf, uint64_t pa)
     stq_le_p(status, guest->policy);
     stl_le_p(status + 8, guest->asid);
     status[12] = guest->state;
-    return write_status(s, ldq_le_p(buf + 8), status, sizeof(status));
+    return snp_write_status(s, ldq_le_p(buf + 8), status, sizeof(status));
 }
 
 static uint32_t snp_decommission(AMDPSP *s, uint8_t *buf, uint64_t pa)
 {
-    PSPGuest *guest = find_guest(s, ldq_le_p(buf));
+    PSPGuest *guest = snp_find_guest(s, ldq_le_p(buf));
 
     if (!guest) {
         return PSP_INVALID_GUEST;
@@ -633,7 +634,7 @@ static uint32_t snp_decommission(AMDPSP *s, uint8_t *buf, uint64_t pa)
     if (guest->asid) {
         set_bit(guest->asid, s->asids_dirty);
     }
-    set_entry(guest->context, ENTRY_FIRMWARE);
+    psp_set_entry(guest->context, ENTRY_FIRMWARE);
     g_hash_table_remove(s->guests, &guest->context);
     return PSP_SUCCESS;
 }
@@ -650,7 +651,8 @@ static uint32_t snp_page_reclaim(AMDPSP *s, uint8_t *buf, uint64_t pa)
         amd_snp_is_rmp(amd_snp, page, size)) {
         return PSP_INVALID_ADDRESS;
     }
-    if ((snp_entry_lo(entry) & RMP_ASSIGNED) && is_large(entry) != large) {
+    if ((snp_entry_lo(entry) & RMP_ASSIGNED) &&
+        snp_entry_is_large(entry) != large) {
         return PSP_INVALID_PAGE_SIZE;
     }
     switch (psp_page_state(page)) {
@@ -664,7 +666,7 @@ static uint32_t snp_page_reclaim(AMDPSP *s, uint8_t *buf, uint64_t pa)
     default:
         return PSP_INVALID_PAGE_STATE;
     }
-    set_state(page, size, ENTRY_RECLAIM | (large ? RMP_PAGE_SIZE_2M : 0));
+    psp_set_entries(page, size, ENTRY_RECLAIM | (large ? RMP_PAGE_SIZE_2M : 0));
     return PSP_SUCCESS;
 }
 

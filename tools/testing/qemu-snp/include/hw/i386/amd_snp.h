@@ -271,6 +271,16 @@ static inline uint64_t snp_entry_lo(const uint64_t *entry)
     return le64_to_cpu(qatomic_read(&entry[0]));
 }
 
+/* What an entry adds to the counters in the entry of its 2 MB aligned page */
+static inline uint64_t snp_entry_weight(uint64_t lo)
+{
+    if (lo & RMP_ASSIGNED) {
+        /* A 2 MB page is no 4 KB page */
+        return lo & RMP_PAGE_SIZE_2M ? 0 : 1ULL << RMP_COUNT_ASSIGNED_SHIFT;
+    }
+    return lo & RMP_IMMUTABLE ? 1ULL << RMP_COUNT_FIXED_SHIFT : 0;
+}
+
 /* In the entry of a 2 MB aligned page: number of assigned 4 KB entries */
 static inline uint64_t snp_entry_count(const uint64_t *entry)
 {
@@ -359,5 +369,10 @@ void amd_snp_journal(const char *what, int cpu, int core, uint64_t address,
 
 /* SRAT entries of the sparse RAM; from the ACPI table builder */
 void amd_snp_build_srat(GArray *table_data, unsigned nodes);
+
+/* The referee's properties, and what they need */
+void amd_snp_referee_class_init(ObjectClass *oc);
+void amd_snp_referee_init(AMDSNPHost *s);
+void amd_snp_referee_finalize(AMDSNPHost *s);
 
 #endif

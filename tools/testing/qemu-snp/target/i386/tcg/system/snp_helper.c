@@ -137,7 +137,7 @@ static bool snp_write_syscfg(CPUX86State *env, uint64_t val)
     return true;
 }
 
-static void violation(CPUX86State *env, SnpViolation kind, uint64_t pa)
+static void snp_violation(CPUX86State *env, SnpViolation kind, uint64_t pa)
 {
     amd_snp_violation(kind, env_cpu(env)->cpu_index, env->eip, pa);
     if (kind >= SNP_VIOLATION_RULE) {
@@ -163,7 +163,7 @@ static void audit_table(CPUX86State *env, SnpCore *core)
         }
         qemu_spin_unlock(&amd_snp->lock);
         if (hole) {
-            violation(env, SNP_VIOLATION_TABLE, pa);
+            snp_violation(env, SNP_VIOLATION_TABLE, pa);
         }
     }
 }
@@ -214,7 +214,7 @@ static bool snp_write_rmpopt_base(CPUX86State *env, uint64_t val)
 
     if (refused) {
         snp_count(&cpu->snp->stats.rmpopt_base_refused, 1);
-        violation(env, SNP_VIOLATION_BASE, val);
+        snp_violation(env, SNP_VIOLATION_BASE, val);
     } else if (!(old & RMPOPT_BASE_ENABLE) && qatomic_read(&amd_snp->audit)) {
         audit_table(env, core);
     }
@@ -429,7 +429,7 @@ static void snp_flush_all(CPUX86State *env, hwaddr pa, bool large)
 }
 
 /* OF, SF, ZF, AF and PF follow the result; CF is left alone (assumption) */
-static void set_result(CPUX86State *env, uint32_t result)
+static void snp_set_result(CPUX86State *env, uint32_t result)
 {
     uint32_t eflags = cpu_cc_compute_all(env);
 
@@ -440,7 +440,7 @@ static void set_result(CPUX86State *env, uint32_t result)
     env->regs[R_EAX] = result;
 }
 
-static void set_carry(CPUX86State *env, bool carry)
+static void snp_set_carry(CPUX86State *env, bool carry)
 {
     uint32_t eflags = cpu_cc_compute_all(env) & ~CC_C;
 
@@ -449,7 +449,7 @@ static void set_carry(CPUX86State *env, bool carry)
 }
 
 /* In a guest there is no SNP host: the bits of CPUID are the hypervisor's */
-static void check_host(CPUX86State *env, bool needs_snp, uintptr_t ra)
+static void snp_check_host(CPUX86State *env, bool needs_snp, uintptr_t ra)
 {
     if ((env->hflags & HF_GUEST_MASK) || (needs_snp && !snp_enabled(env))) {
         raise_exception_ra(env, EXCP06_ILLOP, ra);
@@ -460,8 +460,8 @@ static void check_host(CPUX86State *env, bool needs_snp, uintptr_t ra)
 }
 
 /* The lock is held. *@assigns: some page has become assigned. */
-static uint32_t rmpupdate(AMDSNPHost *s, hwaddr pa, uint64_t gpa,
-                          uint64_t state, bool *assigns)
+static uint32_t snp_rmpupdate(AMDSNPHost *s, hwaddr pa, uint64_t gpa,
+                              uint64_t state, bool *assigns)
 {
     unsigned assigned = extract64(state, RMP_STATE_ASSIGNED_SHIFT, 8);
     unsigned page_size = extract64(state, RMP_STATE_PAGE_SIZE_SHIFT, 8);
@@ -517,13 +517,13 @@ void helper_rmpupdate(CPUX86State *env)
     uint32_t result;
     bool assigns;
 
-    check_host(env, true, GETPC());
+    snp_check_host(env, true, GETPC());
     /* These may fault, so the lock comes later */
     gpa = cpu_ldq_data_ra(env, env->regs[R_ECX], GETPC());
     state = cpu_ldq_data_ra(env, env->regs[R_ECX] + 8, GETPC());
 
     qemu_spin_lock(&amd_snp->lock);
-    result = rmpupdate(amd_snp, pa, gpa, state, &assigns);
+    result = snp_rmpupdate(amd_snp, pa, gpa, state, &assigns);
     qemu_spin_unlock(&amd_snp->lock);
 
     snp_count(&cpu->snp->stats.rmpupdate, 1);
@@ -531,11 +531,11 @@ void helper_rmpupdate(CPUX86State *env)
     if (assigns) {
         snp_flush_all(env, pa, extract64(state, RMP_STATE_PAGE_SIZE_SHIFT, 1));
     }
-    set_result(env, result);
+    snp_set_result(env, result);
 }
 
 /* The lock is held */
-static uint32_t psmash(AMDSNPHost *s, hwaddr pa)
+static uint32_t snp_psmash(AMDSNPHost *s, hwaddr pa)
 {
     uint64_t *entry = amd_snp_entry(s, pa);
     hwaddr end = pa + RMP_PAGE_2M;
@@ -564,15 +564,15 @@ void helper_psmash(CPUX86State *env)
     hwaddr pa = env->regs[R_EAX];
     uint32_t result;
 
-    check_host(env, true, GETPC());
+    snp_check_host(env, true, GETPC());
     qemu_spin_lock(&amd_snp->lock);
-    result = psmash(amd_snp, pa);
+    result = snp_psmash(amd_snp, pa);
     qemu_spin_unlock(&amd_snp->lock);
 
     /* All of it was assigned before, so no TLB allows writes */
     snp_count(&cpu->snp->stats.psmash, 1);
     trace_amd_snp_psmash(CPU(cpu)->cpu_index, pa, result);
-    set_result(env, result);
+    snp_set_result(env, result);
 }
 
 void helper_rmpread(CPUX86State *env)
@@ -583,11 +583,11 @@ void helper_rmpread(CPUX86State *env)
     int mmu_idx = cpu_mmu_index(env_cpu(env), false);
     target_ulong rest = MIN(16, -(ptr | TARGET_PAGE_MASK));
 
-    check_host(env, false, GETPC());
+    snp_check_host(env, false, GETPC());
     /* Assumption: SNP_EN does not matter, as Linux looks entries up early */
     entry = amd_snp ? amd_snp_entry(amd_snp, pa) : NULL;
     if (!entry) {
-        set_result(env, RMP_FAIL_INPUT);
+        snp_set_result(env, RMP_FAIL_INPUT);
         return;
     }
     base = amd_snp_entry(amd_snp, QEMU_ALIGN_DOWN(pa, RMP_PAGE_2M));
@@ -607,7 +607,7 @@ void helper_rmpread(CPUX86State *env)
     }
     cpu_stq_data_ra(env, ptr, lo & RMP_GPA_MASK, GETPC());
     cpu_stq_data_ra(env, ptr + 8, state, GETPC());
-    set_result(env, RMP_SUCCESS);
+    snp_set_result(env, RMP_SUCCESS);
 }
 
 /* Whether nothing in the region is assigned. The lock is held. */
@@ -678,7 +678,7 @@ static bool rmpopt_verify(CPUX86State *env, SnpCore *core, hwaddr pa)
     }
     qemu_spin_unlock(&s->lock);
     if (hole) {
-        violation(env, SNP_VIOLATION_TABLE, pa);
+        snp_violation(env, SNP_VIOLATION_TABLE, pa);
     }
     return clean;
 }
@@ -717,23 +717,23 @@ void helper_rmpopt(CPUX86State *env)
     bool ready, enabled, outside;
     uint64_t base;
 
-    check_host(env, !s, GETPC());
+    snp_check_host(env, !s, GETPC());
     base = qatomic_read(&core->base);
     ready = snp_enabled(env);
     enabled = base & RMPOPT_BASE_ENABLE;
     if (ready ? !enabled && s->rmpopt_ud_base_off : s->rmpopt_ud_snp_off) {
-        violation(env, SNP_VIOLATION_RULE, pa);
+        snp_violation(env, SNP_VIOLATION_RULE, pa);
         raise_exception_ra(env, EXCP06_ILLOP, GETPC());
     }
     if ((pa % RMPOPT_REGION_SIZE && s->rmpopt_gp_unaligned) ||
         (function > RMPOPT_STATUS && s->rmpopt_gp_function)) {
-        violation(env, SNP_VIOLATION_RULE, pa);
+        snp_violation(env, SNP_VIOLATION_RULE, pa);
         raise_exception_err_ra(env, EXCP0D_GPF, 0, GETPC());
     }
     outside = ready && enabled && snp_table_index(base, pa) >= RMPOPT_REGIONS;
     if (outside) {
         snp_count(&cpu->snp->stats.rmpopt_outside, 1);
-        violation(env, SNP_VIOLATION_OUTSIDE, pa);
+        snp_violation(env, SNP_VIOLATION_OUTSIDE, pa);
         if (s->rmpopt_outside == RMPOPT_OUTSIDE_GP) {
             raise_exception_err_ra(env, EXCP0D_GPF, 0, GETPC());
         }
@@ -760,5 +760,5 @@ void helper_rmpopt(CPUX86State *env)
                    before.rmpopt_entries_read,
         .irqs = env->eflags & IF_MASK,
     });
-    set_carry(env, optimized);
+    snp_set_carry(env, optimized);
 }

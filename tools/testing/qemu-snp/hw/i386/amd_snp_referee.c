@@ -1,0 +1,491 @@
+/*
+ * AMD SEV-SNP host: the referee
+ *
+ * Tells what the emulated hardware has in its tables and what it was asked to
+ * do, as properties of the device. It does not rely on what software says: what
+ * is assigned is read from the entries in RMP memory each time.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/rcu_queue.h"
+#include "qapi/error.h"
+#include "qapi/visitor.h"
+#include "hw/i386/amd_snp.h"
+#include "cpu.h"
+
+#define VIOLATIONS_REPORTED     64
+
+/* Somebody who wants the journal reads it before it has so many entries */
+#define JOURNAL_MAX             (1024 * 1024)
+
+void amd_snp_journal(const char *what, int cpu, int core, uint64_t address,
+                     uint64_t value, uint64_t result)
+{
+    amd_snp_journal_event((SnpEvent) {
+        .what = what, .cpu = cpu, .core = core,
+        .address = address, .value = value, .result = result,
+    });
+}
+
+void amd_snp_journal_event(SnpEvent event)
+{
+    AMDSNPHost *s = amd_snp;
+
+    if (!s || !qatomic_read(&s->journal)) {
+        return;
+    }
+    qemu_spin_lock(&s->journal_lock);
+    event.at = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+    if (s->events->len < JOURNAL_MAX) {
+        g_array_append_val(s->events, event);
+    } else {
+        s->journal_lost++;
+    }
+    qemu_spin_unlock(&s->journal_lock);
+}
+
+void amd_snp_violation(SnpViolation kind, int cpu_index, uint64_t pc,
+                       hwaddr pa)
+{
+    static const char *const text[SNP_VIOLATION__MAX] = {
+        [SNP_VIOLATION_WRITE] = "RMPOPT let a write to an assigned page pass",
+        [SNP_VIOLATION_TABLE] = "region is optimized but has an assigned page",
+        [SNP_VIOLATION_TLB] = "TLB allows writes to an assigned page",
+        [SNP_VIOLATION_RULE] = "RMPOPT outside its rules",
+        [SNP_VIOLATION_OUTSIDE] = "RMPOPT outside the core's window",
+        [SNP_VIOLATION_BASE] = "write that changes an enabled RMPOPT_BASE",
+    };
+    AMDSNPHost *s = amd_snp;
+    uint64_t n;
+
+    qatomic_inc(&s->violations[kind]);
+    n = qatomic_fetch_inc(&s->reported);
+    if (n < VIOLATIONS_REPORTED) {
+        error_report(TYPE_AMD_SNP_HOST ": violation: %s: vCPU %d RIP 0x%" PRIx64
+                     " address 0x%" HWADDR_PRIx, text[kind], cpu_index, pc, pa);
+    } else if (n == VIOLATIONS_REPORTED) {
+        error_report(TYPE_AMD_SNP_HOST
+                     ": further violations are counted, not reported");
+    }
+}
+
+static void snp_region_pages(AMDSNPHost *s, uint64_t region, uint64_t *assigned,
+                             uint64_t *fixed)
+{
+    uint64_t pa = region * RMPOPT_REGION_SIZE;
+    uint64_t end = pa + RMPOPT_REGION_SIZE;
+
+    *assigned = 0;
+    *fixed = 0;
+    for (; pa < end; pa += RMP_PAGE_4K) {
+        uint64_t *entry = amd_snp_entry(s, pa);
+        uint64_t lo;
+
+        if (!entry) {
+            break;
+        }
+        lo = snp_entry_lo(entry);
+        *assigned += lo & RMP_ASSIGNED;
+        *fixed += !(lo & RMP_ASSIGNED) && (lo & RMP_IMMUTABLE);
+    }
+}
+
+uint64_t amd_snp_region_assigned(AMDSNPHost *s, uint64_t region)
+{
+    uint64_t assigned, fixed;
+
+    snp_region_pages(s, region, &assigned, &fixed);
+    return assigned;
+}
+
+/* Whether the counts that large mappings are checked with agree with the RMP */
+static bool snp_region_counts_agree(AMDSNPHost *s, uint64_t region)
+{
+    uint64_t pa = region * RMPOPT_REGION_SIZE;
+    uint64_t end = pa + RMPOPT_REGION_SIZE;
+
+    for (; pa < end; pa += RMP_PAGE_2M) {
+        uint64_t *entry = amd_snp_entry(s, pa);
+        uint64_t counts = 0;
+        int i;
+
+        if (!entry) {
+            break;
+        }
+        for (i = 0; i < RMP_ENTRIES_2M; i++) {
+            counts += snp_entry_weight(snp_entry_lo(entry + 2 * i));
+        }
+        if (counts != le64_to_cpu(entry[1])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static unsigned snp_region_optimized(hwaddr pa)
+{
+    unsigned n = 0;
+    SnpCore *core;
+
+    QTAILQ_FOREACH_RCU(core, &snp_cores, next) {
+        uint64_t index = snp_table_index(core->base, pa);
+
+        n += (core->base & RMPOPT_BASE_ENABLE) && index < RMPOPT_REGIONS &&
+             test_bit(index, core->table);
+    }
+    return n;
+}
+
+static uint64_t snp_audit_regions(AMDSNPHost *s)
+{
+    uint64_t region, wrong = 0;
+
+    for (region = 0; region < s->regions; region++) {
+        uint64_t pa = region * RMPOPT_REGION_SIZE;
+        uint64_t n = 0;
+
+        qemu_spin_lock(&s->lock);
+        /* Before it is enabled the RMP is just memory */
+        if (s->enabled && amd_snp_entry(s, pa)) {
+            unsigned optimized = snp_region_optimized(pa);
+
+            if (optimized && (amd_snp_region_assigned(s, region) ||
+                amd_snp_is_rmp(s, pa, RMPOPT_REGION_SIZE))) {
+                n = optimized;
+            } else if (!snp_region_counts_agree(s, region)) {
+                n = 1;
+            }
+        }
+        qemu_spin_unlock(&s->lock);
+        wrong += n;
+        while (n--) {
+            amd_snp_violation(SNP_VIOLATION_TABLE, -1, 0, pa);
+        }
+    }
+    return wrong;
+}
+
+static void snp_get_audit_now(Object *obj, Visitor *v, const char *name,
+                              void *opaque, Error **errp)
+{
+    uint64_t wrong = snp_audit_regions(AMD_SNP_HOST(obj));
+
+    visit_type_uint64(v, name, &wrong, errp);
+}
+
+/* @opaque: the SnpViolation to begin with */
+static void snp_get_violations(Object *obj, Visitor *v, const char *name,
+                               void *opaque, Error **errp)
+{
+    AMDSNPHost *s = AMD_SNP_HOST(obj);
+    uint64_t sum = 0;
+    int i;
+
+    for (i = (uintptr_t)opaque; i < SNP_VIOLATION__MAX; i++) {
+        sum += qatomic_read(&s->violations[i]);
+    }
+    visit_type_uint64(v, name, &sum, errp);
+}
+
+/* @opaque: offset of a uint64_t in AMDSNPHost */
+static void snp_get_counter(Object *obj, Visitor *v, const char *name,
+                            void *opaque, Error **errp)
+{
+    uint64_t *counter = (void *)AMD_SNP_HOST(obj) + (uintptr_t)opaque;
+    uint64_t value = qatomic_read(counter);
+
+    visit_type_uint64(v, name, &value, errp);
+}
+
+/*
+ * The lists below are output only: no list or struct exists in memory, which
+ * visitors call a virtual walk.
+ */
+static void visit_u64(Visitor *v, const char *name, uint64_t value)
+{
+    visit_type_uint64(v, name, &value, &error_abort);
+}
+
+static void snp_get_vcpus(Object *obj, Visitor *v, const char *name,
+                          void *opaque, Error **errp)
+{
+    static const struct {
+        const char *name;
+        size_t offset;
+    } counters[] = {
+        { "rmpopt-uncached", offsetof(SnpCpuStats, rmpopt_uncached) },
+        { "rmpopt-entries-read", offsetof(SnpCpuStats, rmpopt_entries_read) },
+        { "rmpopt-cached", offsetof(SnpCpuStats, rmpopt_cached) },
+        { "rmpopt-failed", offsetof(SnpCpuStats, rmpopt_failed) },
+        { "rmpopt-failed-at", offsetof(SnpCpuStats, rmpopt_failed_at) },
+        { "rmpopt-status", offsetof(SnpCpuStats, rmpopt_status) },
+        { "rmpopt-outside", offsetof(SnpCpuStats, rmpopt_outside) },
+        { "rmpopt-base-refused", offsetof(SnpCpuStats, rmpopt_base_refused) },
+        { "violations-rule", offsetof(SnpCpuStats, violations_rule) },
+        { "rmpupdate", offsetof(SnpCpuStats, rmpupdate) },
+        { "psmash", offsetof(SnpCpuStats, psmash) },
+        { "checked", offsetof(SnpCpuStats, checked) },
+        { "skipped", offsetof(SnpCpuStats, skipped) },
+        { "faults", offsetof(SnpCpuStats, faults) },
+    };
+    CPUState *cs;
+    int i;
+
+    if (!visit_start_list(v, name, NULL, 0, errp)) {
+        return;
+    }
+    CPU_FOREACH(cs) {
+        SnpCpu *snp = X86_CPU(cs)->snp;
+
+        if (!snp) {
+            continue;
+        }
+        visit_start_struct(v, NULL, NULL, 0, &error_abort);
+        visit_u64(v, "index", cs->cpu_index);
+        visit_u64(v, "core", snp->core->id);
+        for (i = 0; i < ARRAY_SIZE(counters); i++) {
+            uint64_t *value = (void *)&snp->stats + counters[i].offset;
+
+            visit_u64(v, counters[i].name, qatomic_read(value));
+        }
+        visit_end_struct(v, NULL);
+    }
+    visit_end_list(v, NULL);
+}
+
+static void snp_get_cores(Object *obj, Visitor *v, const char *name,
+                          void *opaque, Error **errp)
+{
+    AMDSNPHost *s = AMD_SNP_HOST(obj);
+    SnpCore *core;
+
+    if (!visit_start_list(v, name, NULL, 0, errp)) {
+        return;
+    }
+    QTAILQ_FOREACH_RCU(core, &snp_cores, next) {
+        DECLARE_BITMAP(table, RMPOPT_REGIONS);
+        uint64_t base;
+        long index;
+
+        qemu_spin_lock(&s->lock);
+        base = core->base;
+        bitmap_copy(table, core->table, RMPOPT_REGIONS);
+        qemu_spin_unlock(&s->lock);
+
+        visit_start_struct(v, NULL, NULL, 0, &error_abort);
+        visit_u64(v, "core", core->id);
+        visit_u64(v, "base", base);
+        visit_start_list(v, "regions", NULL, 0, &error_abort);
+        for (index = find_first_bit(table, RMPOPT_REGIONS);
+             index < RMPOPT_REGIONS;
+             index = find_next_bit(table, RMPOPT_REGIONS, index + 1)) {
+            visit_u64(v, NULL, index);
+        }
+        visit_end_list(v, NULL);
+        visit_end_struct(v, NULL);
+    }
+    visit_end_list(v, NULL);
+}
+
+static void snp_get_regions(Object *obj, Visitor *v, const char *name,
+                            void *opaque, Error **errp)
+{
+    AMDSNPHost *s = AMD_SNP_HOST(obj);
+    uint64_t region;
+
+    if (!visit_start_list(v, name, NULL, 0, errp)) {
+        return;
+    }
+    for (region = 0; region < s->regions; region++) {
+        uint64_t pa = region * RMPOPT_REGION_SIZE;
+        bool rmp = amd_snp_is_rmp(s, pa, RMPOPT_REGION_SIZE);
+        uint64_t assigned = 0, fixed = 0;
+        unsigned optimized = 0;
+
+        qemu_spin_lock(&s->lock);
+        if (s->enabled) {
+            snp_region_pages(s, region, &assigned, &fixed);
+            optimized = snp_region_optimized(pa);
+        }
+        qemu_spin_unlock(&s->lock);
+        if (!assigned && !fixed && !optimized && !rmp) {
+            continue;
+        }
+        visit_start_struct(v, NULL, NULL, 0, &error_abort);
+        visit_u64(v, "address", pa);
+        visit_u64(v, "assigned", assigned);
+        visit_u64(v, "fixed", fixed);
+        visit_u64(v, "optimized", optimized);
+        visit_type_bool(v, "rmp", &rmp, &error_abort);
+        visit_end_struct(v, NULL);
+    }
+    visit_end_list(v, NULL);
+}
+
+/* Reading takes the entries away */
+static void snp_get_journal_entries(Object *obj, Visitor *v, const char *name,
+                                    void *opaque, Error **errp)
+{
+    AMDSNPHost *s = AMD_SNP_HOST(obj);
+    GArray *events;
+    unsigned i;
+
+    qemu_spin_lock(&s->journal_lock);
+    events = g_steal_pointer(&s->events);
+    s->events = g_array_new(false, false, sizeof(SnpEvent));
+    qemu_spin_unlock(&s->journal_lock);
+
+    if (visit_start_list(v, name, NULL, 0, errp)) {
+        for (i = 0; i < events->len; i++) {
+            SnpEvent *event = &g_array_index(events, SnpEvent, i);
+            int64_t cpu = event->cpu, core = event->core;
+            char *what = (char *)event->what;
+
+            visit_start_struct(v, NULL, NULL, 0, &error_abort);
+            visit_type_int64(v, "at", &event->at, &error_abort);
+            visit_type_str(v, "what", &what, &error_abort);
+            visit_type_int64(v, "cpu", &cpu, &error_abort);
+            visit_type_int64(v, "core", &core, &error_abort);
+            visit_u64(v, "address", event->address);
+            visit_u64(v, "value", event->value);
+            visit_u64(v, "result", event->result);
+            visit_u64(v, "entries", event->entries);
+            visit_type_bool(v, "irqs", &event->irqs, &error_abort);
+            visit_end_struct(v, NULL);
+        }
+        visit_end_list(v, NULL);
+    }
+    g_array_free(events, true);
+}
+
+static void snp_get_held_rmpopt(Object *obj, Visitor *v, const char *name,
+                                void *opaque, Error **errp)
+{
+    uint64_t held = 0;
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        SnpCpu *snp = X86_CPU(cs)->snp;
+
+        held += snp && snp->held;
+    }
+    visit_type_uint64(v, name, &held, errp);
+}
+
+static void snp_set_hold_rmpopt(Object *obj, Visitor *v, const char *name,
+                                void *opaque, Error **errp)
+{
+    CPUState *cs;
+    uint64_t pa;
+
+    if (!visit_type_uint64(v, name, &pa, errp)) {
+        return;
+    }
+    if (pa % RMPOPT_REGION_SIZE && pa != UINT64_MAX) {
+        error_setg(errp, "%s takes the start of a 1 GB region, or 0x%" PRIx64
+                   " for none", name, UINT64_MAX);
+        return;
+    }
+    /* Under the BQL, as is what a vCPU does before it waits */
+    qatomic_set(&AMD_SNP_HOST(obj)->hold_rmpopt, pa);
+    CPU_FOREACH(cs) {
+        SnpCpu *snp = X86_CPU(cs)->snp;
+
+        if (snp && snp->held) {
+            snp->held = false;
+            cs->halted = 0;
+            qemu_cpu_kick(cs);
+        }
+    }
+}
+
+static bool snp_get_audit(Object *obj, Error **errp)
+{
+    return AMD_SNP_HOST(obj)->audit;
+}
+
+static void snp_set_audit(Object *obj, bool value, Error **errp)
+{
+    qatomic_set(&AMD_SNP_HOST(obj)->audit, value);
+}
+
+static bool snp_get_journal(Object *obj, Error **errp)
+{
+    return AMD_SNP_HOST(obj)->journal;
+}
+
+static void snp_set_journal(Object *obj, bool value, Error **errp)
+{
+    qatomic_set(&AMD_SNP_HOST(obj)->journal, value);
+}
+
+void amd_snp_referee_init(AMDSNPHost *s)
+{
+    s->hold_rmpopt = UINT64_MAX;
+    qemu_spin_init(&s->journal_lock);
+    s->events = g_array_new(false, false, sizeof(SnpEvent));
+}
+
+void amd_snp_referee_finalize(AMDSNPHost *s)
+{
+    g_array_free(s->events, true);
+}
+
+void amd_snp_referee_class_init(ObjectClass *oc)
+{
+    static const struct {
+        const char *name;
+        size_t offset;
+    } counters[] = {
+        { "violations-write",
+          offsetof(AMDSNPHost, violations[SNP_VIOLATION_WRITE]) },
+        { "violations-table",
+          offsetof(AMDSNPHost, violations[SNP_VIOLATION_TABLE]) },
+        { "violations-tlb",
+          offsetof(AMDSNPHost, violations[SNP_VIOLATION_TLB]) },
+        { "dma-checked", offsetof(AMDSNPHost, dma_checked) },
+        { "dma-blocked", offsetof(AMDSNPHost, dma_blocked) },
+        { "journal-lost", offsetof(AMDSNPHost, journal_lost) },
+    };
+    int i;
+
+    object_class_property_add_bool(oc, "audit", snp_get_audit, snp_set_audit);
+    object_class_property_set_description(oc, "audit",
+        "search all TLBs after each RMPUPDATE that assigns");
+    object_class_property_add_bool(oc, "journal", snp_get_journal,
+                                   snp_set_journal);
+    object_class_property_set_description(oc, "journal",
+        "write RMPOPT, RMPOPT_BASE and the PSP's commands to journal-entries");
+    object_class_property_add(oc, "journal-entries", "list",
+                              snp_get_journal_entries, NULL, NULL, NULL);
+    object_class_property_add(oc, "hold-rmpopt", "uint64", snp_get_counter,
+                              snp_set_hold_rmpopt, NULL,
+                              (void *)offsetof(AMDSNPHost, hold_rmpopt));
+    object_class_property_set_description(oc, "hold-rmpopt",
+        "region at which RMPOPT waits");
+    object_class_property_add(oc, "held-rmpopt", "uint64", snp_get_held_rmpopt,
+                              NULL, NULL, NULL);
+    object_class_property_add(oc, "audit-now", "uint64", snp_get_audit_now,
+                              NULL, NULL, NULL);
+    object_class_property_set_description(oc, "audit-now",
+        "compare all tables with the RMP: number of differences");
+    object_class_property_add(oc, "violations", "uint64", snp_get_violations,
+                              NULL, NULL, NULL);
+    object_class_property_add(oc, "violations-rule", "uint64",
+                              snp_get_violations, NULL, NULL,
+                              (void *)(uintptr_t)SNP_VIOLATION_RULE);
+    for (i = 0; i < ARRAY_SIZE(counters); i++) {
+        object_class_property_add(oc, counters[i].name, "uint64",
+                                  snp_get_counter, NULL, NULL,
+                                  (void *)counters[i].offset);
+    }
+    object_class_property_add(oc, "vcpus", "list", snp_get_vcpus, NULL, NULL,
+                              NULL);
+    object_class_property_add(oc, "cores", "list", snp_get_cores, NULL, NULL,
+                              NULL);
+    object_class_property_add(oc, "regions", "list", snp_get_regions, NULL,
+                              NULL, NULL);
+}
