@@ -1047,6 +1047,9 @@ static void psp_instance_init(Object *obj)
     s->failures = g_array_new(false, false, sizeof(PSPFailure));
     object_property_add_uint64_ptr(obj, "latency-us", &s->latency_us,
                                    OBJ_PROP_FLAG_READWRITE);
+    object_property_set_description(obj, "latency-us",
+        "virtual time from a command to its execution in microseconds "
+        "(default: 0)");
 }
 
 static void psp_finalize(Object *obj)
@@ -1087,28 +1090,49 @@ static void psp_class_init(ObjectClass *oc, void *data)
     dc->hotpluggable = false;
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);
     device_class_set_props(dc, psp_properties);
+    object_class_property_set_description(oc, "x86-shutdown",
+        "SNP_SHUTDOWN_EX can clear SYSCFG.SNP_EN, and SNP_FEATURE_INFO says "
+        "so");
+    object_class_property_set_description(oc, "api-major",
+        "major version of the firmware's API");
+    object_class_property_set_description(oc, "api-minor",
+        "minor version of the firmware's API");
+    object_class_property_set_description(oc, "build",
+        "build number of the firmware");
     rc->phases.hold = psp_reset_hold;
 
     object_class_property_add(oc, "state", "struct", psp_get_state, NULL, NULL,
                               NULL);
+    object_class_property_set_description(oc, "state",
+        "state of legacy SEV and of SEV-SNP");
     object_class_property_add(oc, "commands", "list", psp_get_commands, NULL,
                               NULL, NULL);
+    object_class_property_set_description(oc, "commands",
+        "commands received: how often, and how many of them failed");
     object_class_property_add(oc, "guests", "list", psp_get_guests, NULL, NULL,
                               NULL);
+    object_class_property_set_description(oc, "guests",
+        "guests: context, state, ASID, policy, pages and digest of the "
+        "launch");
     object_class_property_add_str(oc, "fail", psp_get_fail, psp_set_fail);
     object_class_property_set_description(oc, "fail",
-        "COMMAND:STATUS[:NTH],... that will fail instead of being executed");
+        "COMMAND:STATUS[:NTH],...: commands that will fail instead of being "
+        "executed (default: none)");
     for (i = 0; i < PSP_OUTPUTS; i++) {
         object_class_property_add(oc, pattern_names[i], "size", psp_get_pattern,
                                   psp_set_pattern, NULL,
                                   (void *)&pattern_names[i]);
         object_class_property_set_description(oc, pattern_names[i],
-            "bytes of a pattern that are the output instead, 0 for none");
+            "bytes of a pattern, up to 8M, that are the output instead "
+            "(default: 0, none)");
     }
     object_class_property_add_str(oc, "hold", psp_get_hold, psp_set_hold);
     object_class_property_set_description(oc, "hold",
-        "command that waits before it is executed");
+        "command, by name or number, that waits before it is executed "
+        "(default: none)");
     object_class_property_add_bool(oc, "held", psp_get_held, NULL);
+    object_class_property_set_description(oc, "held",
+        "whether a command waits because of hold");
 }
 
 static const TypeInfo psp_types[] = {

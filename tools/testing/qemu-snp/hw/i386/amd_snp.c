@@ -546,6 +546,34 @@ static void amd_snp_class_init(ObjectClass *oc, void *data)
     dc->user_creatable = true;
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);
     device_class_set_props(dc, amd_snp_properties);
+    object_class_property_set_description(oc, "segmented",
+        "segmented RMP; auto: if the CPU has segmented-rmp");
+    object_class_property_set_description(oc, "segment-size",
+        "bytes that a segment of the RMP covers, a power of two from 1G to "
+        "4T");
+    object_class_property_set_description(oc, "rmp-address",
+        "physical address of the RMP, a multiple of 2M; 0: at the top of "
+        "RAM above 4 GB, or in memory of its own");
+    object_class_property_set_description(oc, "sparse-chunks",
+        "number of further pieces of RAM");
+    object_class_property_set_description(oc, "sparse-size",
+        "bytes of each piece of sparse RAM, a multiple of 128M");
+    object_class_property_set_description(oc, "sparse-start",
+        "physical address of the first piece of sparse RAM, a multiple of "
+        "128M; 0: a multiple of sparse-stride behind all other memory");
+    object_class_property_set_description(oc, "sparse-stride",
+        "bytes from the start of one piece of sparse RAM to the next, a "
+        "multiple of 128M");
+    object_class_property_set_description(oc, "rmpopt-ud-snp-off",
+        "RMPOPT raises #UD while SYSCFG.SNP_EN is clear; off: returns CF = "
+        "0");
+    object_class_property_set_description(oc, "rmpopt-ud-base-off",
+        "RMPOPT raises #UD while RMPOPT_EN is clear; off: returns CF = 0");
+    object_class_property_set_description(oc, "rmpopt-gp-unaligned",
+        "RMPOPT of an address that is not 1 GB aligned raises #GP; off: "
+        "rounds it down");
+    object_class_property_set_description(oc, "rmpopt-gp-function",
+        "RMPOPT with a function above 1 raises #GP; off: returns CF = 0");
     rc->phases.hold = amd_snp_reset_hold;
     amd_snp_referee_class_init(oc);
 }

@@ -439,53 +439,85 @@ void amd_snp_referee_class_init(ObjectClass *oc)
     static const struct {
         const char *name;
         size_t offset;
+        const char *description;
     } counters[] = {
         { "violations-write",
-          offsetof(AMDSNPHost, violations[SNP_VIOLATION_WRITE]) },
+          offsetof(AMDSNPHost, violations[SNP_VIOLATION_WRITE]),
+          "number of writes to assigned pages that RMPOPT let pass" },
         { "violations-table",
-          offsetof(AMDSNPHost, violations[SNP_VIOLATION_TABLE]) },
+          offsetof(AMDSNPHost, violations[SNP_VIOLATION_TABLE]),
+          "number of RMPOPT bits set for regions with an assigned page" },
         { "violations-tlb",
-          offsetof(AMDSNPHost, violations[SNP_VIOLATION_TLB]) },
-        { "dma-checked", offsetof(AMDSNPHost, dma_checked) },
-        { "dma-blocked", offsetof(AMDSNPHost, dma_blocked) },
-        { "journal-lost", offsetof(AMDSNPHost, journal_lost) },
+          offsetof(AMDSNPHost, violations[SNP_VIOLATION_TLB]),
+          "number of TLB entries that allow writes to an assigned page" },
+        { "dma-checked",
+          offsetof(AMDSNPHost, dma_checked),
+          "number of writes of devices that were checked" },
+        { "dma-blocked",
+          offsetof(AMDSNPHost, dma_blocked),
+          "number of writes of devices that were blocked" },
+        { "journal-lost",
+          offsetof(AMDSNPHost, journal_lost),
+          "number of journal entries that did not fit" },
     };
     int i;
 
     object_class_property_add_bool(oc, "audit", snp_get_audit, snp_set_audit);
     object_class_property_set_description(oc, "audit",
-        "search all TLBs after each RMPUPDATE that assigns");
+        "search all TLBs after each RMPUPDATE that assigns a page (default: "
+        "off)");
     object_class_property_add_bool(oc, "journal", snp_get_journal,
                                    snp_set_journal);
     object_class_property_set_description(oc, "journal",
-        "write RMPOPT, RMPOPT_BASE and the PSP's commands to journal-entries");
+        "write RMPOPT, RMPOPT_BASE and the PSP's commands to "
+        "journal-entries (default: off)");
     object_class_property_add(oc, "journal-entries", "list",
                               snp_get_journal_entries, NULL, NULL, NULL);
+    object_class_property_set_description(oc, "journal-entries",
+        "the journal, oldest entry first; reading takes the entries away");
     object_class_property_add(oc, "hold-rmpopt", "uint64", snp_get_counter,
                               snp_set_hold_rmpopt, NULL,
                               (void *)offsetof(AMDSNPHost, hold_rmpopt));
     object_class_property_set_description(oc, "hold-rmpopt",
-        "region at which RMPOPT waits");
+        "address of the 1 GB region at which RMPOPT function 0 waits "
+        "(default: 2^64-1, none)");
     object_class_property_add(oc, "held-rmpopt", "uint64", snp_get_held_rmpopt,
                               NULL, NULL, NULL);
+    object_class_property_set_description(oc, "held-rmpopt",
+        "number of vCPUs that wait at hold-rmpopt");
     object_class_property_add(oc, "audit-now", "uint64", snp_get_audit_now,
                               NULL, NULL, NULL);
     object_class_property_set_description(oc, "audit-now",
         "compare all tables with the RMP: number of differences");
     object_class_property_add(oc, "violations", "uint64", snp_get_violations,
                               NULL, NULL, NULL);
+    object_class_property_set_description(oc, "violations",
+        "number of all violations");
     object_class_property_add(oc, "violations-rule", "uint64",
                               snp_get_violations, NULL, NULL,
                               (void *)(uintptr_t)SNP_VIOLATION_RULE);
+    object_class_property_set_description(oc, "violations-rule",
+        "number of RMPOPT and of writes to RMPOPT_BASE that are against the "
+        "rules");
     for (i = 0; i < ARRAY_SIZE(counters); i++) {
         object_class_property_add(oc, counters[i].name, "uint64",
                                   snp_get_counter, NULL, NULL,
                                   (void *)counters[i].offset);
+        object_class_property_set_description(oc, counters[i].name,
+                                              counters[i].description);
     }
     object_class_property_add(oc, "vcpus", "list", snp_get_vcpus, NULL, NULL,
                               NULL);
+    object_class_property_set_description(oc, "vcpus",
+        "per vCPU: number of RMPOPT, RMPUPDATE, PSMASH and of checked "
+        "writes");
     object_class_property_add(oc, "cores", "list", snp_get_cores, NULL, NULL,
                               NULL);
+    object_class_property_set_description(oc, "cores",
+        "per core: RMPOPT_BASE and the regions that are optimized");
     object_class_property_add(oc, "regions", "list", snp_get_regions, NULL,
                               NULL, NULL);
+    object_class_property_set_description(oc, "regions",
+        "per 1 GB region: number of assigned and HV-fixed 4 KB pages and of "
+        "cores that it is optimized on");
 }
