@@ -49,8 +49,6 @@
 #define NV_SIZE                 (32 * KiB)
 #define NV_MAGIC                "AMDPSPNV"
 
-#define CERT_SIZE               2084
-#define CERT_CHAIN_SIZE         (3 * CERT_SIZE)
 #define ID_SIZE                 64
 #define ID_SOCKETS_MAX          2
 
@@ -92,7 +90,7 @@ bool psp_write(uint64_t pa, const void *buf, uint64_t size)
 
 PSPPageState psp_page_state(uint64_t pa)
 {
-    uint64_t *entry = amd_snp_entry(amd_snp, pa & ~AMD_C_BIT);
+    RMPEntry *entry = amd_snp_entry(amd_snp, pa & ~AMD_C_BIT);
     uint64_t lo;
 
     if (!entry) {
@@ -196,27 +194,41 @@ static bool psp_nv_is_ours(AMDPSP *s)
              psp_range_is(s->nv.start, s->nv.size, PSP_PAGE_FIRMWARE)));
 }
 
+/* How this emulation fills the area of INIT_EX, which is opaque to software */
+typedef struct QEMU_PACKED PSPNVHeader {
+    uint8_t magic[8];
+    uint32_t serial;
+    uint8_t owned;
+    uint8_t reserved[3];
+} PSPNVHeader;
+QEMU_BUILD_BUG_ON(sizeof(PSPNVHeader) != 16);
+
 static uint32_t psp_save_identity(AMDPSP *s)
 {
-    uint8_t header[16] = NV_MAGIC;
+    PSPNVHeader header = {
+        .magic = NV_MAGIC,
+        .serial = cpu_to_le32(s->identity.serial),
+        .owned = s->identity.owned,
+    };
 
     if (psp_nv_is_ours(s)) {
-        stl_le_p(header + 8, s->identity.serial);
-        header[12] = s->identity.owned;
-        psp_write(s->nv.start, header, sizeof(header));
+        psp_write(s->nv.start, &header, sizeof(header));
     }
     return PSP_SUCCESS;
 }
 
 static uint32_t psp_load_identity(AMDPSP *s, uint64_t pa)
 {
+    const size_t used = offsetof(PSPNVHeader, reserved);
     g_autofree uint8_t *nv = g_malloc(NV_SIZE);
+    const PSPNVHeader *header = (PSPNVHeader *)nv;
     bool valid = true;
 
     psp_read(pa, nv, NV_SIZE);
-    if (!memcmp(nv, NV_MAGIC, 8) && buffer_is_zero(nv + 13, NV_SIZE - 13)) {
-        s->identity.serial = ldl_le_p(nv + 8);
-        s->identity.owned = nv[12];
+    if (!memcmp(header->magic, NV_MAGIC, sizeof(header->magic)) &&
+        buffer_is_zero(nv + used, NV_SIZE - used)) {
+        s->identity.serial = le32_to_cpu(header->serial);
+        s->identity.owned = header->owned;
         return PSP_SUCCESS;
     }
     if (!buffer_is_zero(nv, NV_SIZE)) {
@@ -272,31 +284,56 @@ static uint32_t sev_init_common(AMDPSP *s, uint32_t flags, PSPRange tmr,
     return psp_save_identity(s);
 }
 
-static uint32_t sev_init(AMDPSP *s, uint8_t *buf, uint64_t pa)
-{
-    PSPRange tmr = { ldq_le_p(buf + 8), (uint32_t)ldl_le_p(buf + 16) };
+/* SEV API (55766): command buffer of INIT */
+typedef struct QEMU_PACKED SEVDataInit {
+    uint32_t flags;
+    uint32_t reserved;
+    uint64_t tmr_address;
+    uint32_t tmr_len;
+} SEVDataInit;
+QEMU_BUILD_BUG_ON(sizeof(SEVDataInit) != 20);
 
-    if (ldl_le_p(buf + 4)) {
+static uint32_t sev_init(AMDPSP *s, void *buf, uint64_t pa)
+{
+    const SEVDataInit *data = buf;
+    PSPRange tmr = { le64_to_cpu(data->tmr_address),
+                     le32_to_cpu(data->tmr_len) };
+
+    if (data->reserved) {
         return PSP_INVALID_PARAM;
     }
-    return sev_init_common(s, ldl_le_p(buf), tmr, (PSPRange) { 0 });
+    return sev_init_common(s, le32_to_cpu(data->flags), tmr, (PSPRange) { 0 });
 }
 
-static uint32_t sev_init_ex(AMDPSP *s, uint8_t *buf, uint64_t pa)
-{
-    PSPRange tmr = { ldq_le_p(buf + 8), (uint32_t)ldl_le_p(buf + 16) };
-    PSPRange nv = { ldq_le_p(buf + 24), (uint32_t)ldl_le_p(buf + 32) };
+/* SEV API (55766): command buffer of INIT_EX */
+typedef struct QEMU_PACKED SEVDataInitEx {
+    uint32_t length;
+    uint32_t flags;
+    uint64_t tmr_address;
+    uint32_t tmr_len;
+    uint32_t reserved;
+    uint64_t nv_address;
+    uint32_t nv_len;
+} SEVDataInitEx;
+QEMU_BUILD_BUG_ON(sizeof(SEVDataInitEx) != 36);
 
-    if (ldl_le_p(buf) != 36 || nv.size != NV_SIZE) {
+static uint32_t sev_init_ex(AMDPSP *s, void *buf, uint64_t pa)
+{
+    const SEVDataInitEx *data = buf;
+    PSPRange tmr = { le64_to_cpu(data->tmr_address),
+                     le32_to_cpu(data->tmr_len) };
+    PSPRange nv = { le64_to_cpu(data->nv_address), le32_to_cpu(data->nv_len) };
+
+    if (le32_to_cpu(data->length) != sizeof(*data) || nv.size != NV_SIZE) {
         return PSP_INVALID_LEN;
     }
-    if (ldl_le_p(buf + 20)) {
+    if (data->reserved) {
         return PSP_INVALID_PARAM;
     }
-    return sev_init_common(s, ldl_le_p(buf + 4), tmr, nv);
+    return sev_init_common(s, le32_to_cpu(data->flags), tmr, nv);
 }
 
-static uint32_t sev_shutdown(AMDPSP *s, uint8_t *buf, uint64_t pa)
+static uint32_t sev_shutdown(AMDPSP *s, void *buf, uint64_t pa)
 {
     s->legacy = PSP_UNINIT;
     s->es = false;
@@ -304,71 +341,128 @@ static uint32_t sev_shutdown(AMDPSP *s, uint8_t *buf, uint64_t pa)
     return PSP_SUCCESS;
 }
 
-static uint32_t sev_factory_reset(AMDPSP *s, uint8_t *buf, uint64_t pa)
+static uint32_t sev_factory_reset(AMDPSP *s, void *buf, uint64_t pa)
 {
     s->identity.owned = false;
     s->identity.serial++;
     return psp_save_identity(s);
 }
 
-static uint32_t sev_platform_status(AMDPSP *s, uint8_t *buf, uint64_t pa)
+/* SEV API (55766): what PLATFORM_STATUS writes to its command buffer */
+typedef struct QEMU_PACKED SEVPlatformStatus {
+    uint8_t api_major;
+    uint8_t api_minor;
+    uint8_t state;
+    uint32_t flags;
+    uint8_t build;
+    uint32_t guest_count;
+} SEVPlatformStatus;
+QEMU_BUILD_BUG_ON(sizeof(SEVPlatformStatus) != 12);
+
+#define STATUS_OWNER            (1U << 0)
+#define STATUS_ES               (1U << 8)
+
+static uint32_t sev_platform_status(AMDPSP *s, void *buf, uint64_t pa)
 {
-    uint8_t status[12] = { 0 };
+    SEVPlatformStatus status = {
+        .api_major = s->api_major,
+        .api_minor = s->api_minor,
+        .state = s->legacy,
+        .flags = cpu_to_le32((s->identity.owned ? STATUS_OWNER : 0) |
+                             (s->es ? STATUS_ES : 0)),
+        .build = s->build,
+    };
     uint32_t ret = psp_check_output(s, pa, sizeof(status));
 
     if (ret == PSP_SUCCESS) {
-        status[0] = s->api_major;
-        status[1] = s->api_minor;
-        status[2] = s->legacy;
-        stl_le_p(status + 3, s->identity.owned | s->es << 8);
-        status[7] = s->build;
-        psp_write(pa, status, sizeof(status));
+        psp_write(pa, &status, sizeof(status));
     }
     return ret;
 }
 
-static uint32_t sev_new_key(AMDPSP *s, uint8_t *buf, uint64_t pa)
+static uint32_t sev_new_key(AMDPSP *s, void *buf, uint64_t pa)
 {
     s->identity.serial++;
     return psp_save_identity(s);
 }
 
-/* The format of the SEV API; its two signatures are left empty */
-static void psp_make_cert(AMDPSP *s, uint8_t *cert, const char *name,
+/*
+ * SEV API (55766): format of its certificates, here with a key on the curve
+ * P-384. A coordinate takes the first 48 of 72 bytes.
+ */
+typedef struct QEMU_PACKED SEVCertSignature {
+    uint32_t usage;
+    uint32_t algorithm;
+    uint8_t signature[512];
+} SEVCertSignature;
+
+typedef struct QEMU_PACKED SEVCert {
+    uint32_t version;
+    uint8_t api_major;
+    uint8_t api_minor;
+    uint8_t reserved[2];
+    uint32_t usage;
+    uint32_t algorithm;
+    uint32_t curve;
+    uint8_t qx[72];
+    uint8_t qy[72];
+    uint8_t reserved2[880];
+    SEVCertSignature signatures[2];
+} SEVCert;
+QEMU_BUILD_BUG_ON(sizeof(SEVCert) != 2084);
+QEMU_BUILD_BUG_ON(offsetof(SEVCert, signatures) != 1044);
+
+#define CERT_VERSION            1
+#define CERT_CURVE_P384         2
+#define CERT_USAGE_OCA          0x1001
+#define CERT_USAGE_PEK          0x1002
+#define CERT_USAGE_PDH          0x1003
+#define CERT_USAGE_CEK          0x1004
+#define CERT_USAGE_INVALID      0x1000
+#define CERT_ALGO_ECDSA_SHA256  2
+#define CERT_ALGO_ECDH_SHA256   3
+
+/* PEK, OCA and CEK */
+#define CERT_CHAIN_LENGTH       3
+
+/* The two signatures are left empty */
+static void psp_make_cert(AMDPSP *s, SEVCert *cert, const char *name,
                           uint32_t usage, uint32_t algorithm)
 {
-    memset(cert, 0, CERT_SIZE);
-    stl_le_p(cert, 1);
-    cert[4] = s->api_major;
-    cert[5] = s->api_minor;
-    stl_le_p(cert + 8, usage);
-    stl_le_p(cert + 12, algorithm);
-    /* Curve P-384, then 72 bytes for each coordinate */
-    stl_le_p(cert + 16, 2);
-    psp_derive_bytes(s, cert + 20, 48, name, s->identity.serial);
-    psp_derive_bytes(s, cert + 20 + 72, 48, name, ~s->identity.serial);
-    /* No signature: usage "invalid" */
-    stl_le_p(cert + 1044, 0x1000);
-    stl_le_p(cert + 1564, 0x1000);
+    *cert = (SEVCert) {
+        .version = cpu_to_le32(CERT_VERSION),
+        .api_major = s->api_major,
+        .api_minor = s->api_minor,
+        .usage = cpu_to_le32(usage),
+        .algorithm = cpu_to_le32(algorithm),
+        .curve = cpu_to_le32(CERT_CURVE_P384),
+        .signatures[0].usage = cpu_to_le32(CERT_USAGE_INVALID),
+        .signatures[1].usage = cpu_to_le32(CERT_USAGE_INVALID),
+    };
+    psp_derive_bytes(s, cert->qx, 48, name, s->identity.serial);
+    psp_derive_bytes(s, cert->qy, 48, name, ~s->identity.serial);
 }
 
-#define make_oca(s, cert) psp_make_cert(s, cert, "OCA", 0x1001, 2)
-#define make_pek(s, cert) psp_make_cert(s, cert, "PEK", 0x1002, 2)
-#define make_pdh(s, cert) psp_make_cert(s, cert, "PDH", 0x1003, 3)
-#define make_cek(s, cert) psp_make_cert(s, cert, "CEK", 0x1004, 2)
+#define make_oca(s, cert) \
+    psp_make_cert(s, cert, "OCA", CERT_USAGE_OCA, CERT_ALGO_ECDSA_SHA256)
+#define make_pek(s, cert) \
+    psp_make_cert(s, cert, "PEK", CERT_USAGE_PEK, CERT_ALGO_ECDSA_SHA256)
+#define make_pdh(s, cert) \
+    psp_make_cert(s, cert, "PDH", CERT_USAGE_PDH, CERT_ALGO_ECDH_SHA256)
+#define make_cek(s, cert) \
+    psp_make_cert(s, cert, "CEK", CERT_USAGE_CEK, CERT_ALGO_ECDSA_SHA256)
 
-/* An output with its length at @len of the command buffer, which is at @pa */
-static uint32_t psp_check_length(AMDPSP *s, uint8_t *buf, uint64_t pa,
-                                 unsigned len, uint32_t needed)
+/* An output of @needed bytes with a length field at @pa, which says @given */
+static uint32_t psp_check_length(AMDPSP *s, uint64_t pa, uint32_t given,
+                                 uint32_t needed)
 {
-    uint32_t given = ldl_le_p(buf + len);
-    uint32_t ret = psp_check_output(s, pa + len, 4);
+    uint32_t field = cpu_to_le32(needed);
+    uint32_t ret = psp_check_output(s, pa, sizeof(field));
 
     if (ret != PSP_SUCCESS) {
         return ret;
     }
-    stl_le_p(buf + len, needed);
-    psp_write(pa + len, buf + len, 4);
+    psp_write(pa, &field, sizeof(field));
     return given < needed ? PSP_INVALID_LEN : PSP_SUCCESS;
 }
 
@@ -402,123 +496,177 @@ static void psp_write_output(AMDPSP *s, PSPOutput output, uint64_t pa,
     }
 }
 
-static uint32_t sev_pek_csr(AMDPSP *s, uint8_t *buf, uint64_t pa)
+/* SEV API (55766): command buffer of PEK_CSR and of GET_ID */
+typedef struct QEMU_PACKED SEVDataOutput {
+    uint64_t address;
+    uint32_t len;
+} SEVDataOutput;
+QEMU_BUILD_BUG_ON(sizeof(SEVDataOutput) != 12);
+
+static uint32_t sev_pek_csr(AMDPSP *s, void *buf, uint64_t pa)
 {
-    uint8_t cert[CERT_SIZE];
-    uint32_t size = psp_output_size(s, PSP_OUTPUT_PEK_CSR, CERT_SIZE);
-    uint32_t ret = psp_check_length(s, buf, pa, 8, size);
+    const SEVDataOutput *data = buf;
+    uint64_t address = le64_to_cpu(data->address);
+    SEVCert cert;
+    uint32_t size = psp_output_size(s, PSP_OUTPUT_PEK_CSR, sizeof(cert));
+    uint32_t ret = psp_check_length(s, pa + offsetof(SEVDataOutput, len),
+                                    le32_to_cpu(data->len), size);
 
     if (ret == PSP_SUCCESS) {
-        ret = psp_check_output(s, ldq_le_p(buf), size);
+        ret = psp_check_output(s, address, size);
     }
     if (ret == PSP_SUCCESS) {
-        make_pek(s, cert);
-        psp_write_output(s, PSP_OUTPUT_PEK_CSR, ldq_le_p(buf), cert, CERT_SIZE);
+        make_pek(s, &cert);
+        psp_write_output(s, PSP_OUTPUT_PEK_CSR, address, &cert, sizeof(cert));
     }
     return ret;
 }
 
-static uint32_t sev_pek_cert_import(AMDPSP *s, uint8_t *buf, uint64_t pa)
-{
-    uint8_t pek[4], oca[4];
+/* SEV API (55766): command buffer of PEK_CERT_IMPORT */
+typedef struct QEMU_PACKED SEVDataPEKCertImport {
+    uint64_t pek_cert_address;
+    uint32_t pek_cert_len;
+    uint32_t reserved;
+    uint64_t oca_cert_address;
+    uint32_t oca_cert_len;
+} SEVDataPEKCertImport;
+QEMU_BUILD_BUG_ON(sizeof(SEVDataPEKCertImport) != 28);
 
-    if (ldl_le_p(buf + 8) != CERT_SIZE || ldl_le_p(buf + 24) != CERT_SIZE) {
+static uint32_t sev_pek_cert_import(AMDPSP *s, void *buf, uint64_t pa)
+{
+    const SEVDataPEKCertImport *data = buf;
+    uint64_t pek_address = le64_to_cpu(data->pek_cert_address);
+    uint64_t oca_address = le64_to_cpu(data->oca_cert_address);
+    SEVCert pek, oca;
+
+    if (le32_to_cpu(data->pek_cert_len) != sizeof(pek) ||
+        le32_to_cpu(data->oca_cert_len) != sizeof(oca)) {
         return PSP_INVALID_LEN;
     }
-    if (ldl_le_p(buf + 12)) {
+    if (data->reserved) {
         return PSP_INVALID_PARAM;
     }
-    if (!psp_is_ram(ldq_le_p(buf), CERT_SIZE, false) ||
-        !psp_is_ram(ldq_le_p(buf + 16), CERT_SIZE, false)) {
+    if (!psp_read(pek_address, &pek, sizeof(pek)) ||
+        !psp_read(oca_address, &oca, sizeof(oca))) {
         return PSP_INVALID_ADDRESS;
     }
     if (s->identity.owned) {
         return PSP_ALREADY_OWNED;
     }
-    psp_read(ldq_le_p(buf), pek, sizeof(pek));
-    psp_read(ldq_le_p(buf + 16), oca, sizeof(oca));
-    if (ldl_le_p(pek) != 1 || ldl_le_p(oca) != 1) {
+    if (le32_to_cpu(pek.version) != CERT_VERSION ||
+        le32_to_cpu(oca.version) != CERT_VERSION) {
         return PSP_INVALID_CERTIFICATE;
     }
     s->identity.owned = true;
     return psp_save_identity(s);
 }
 
-static uint32_t sev_pdh_cert_export(AMDPSP *s, uint8_t *buf, uint64_t pa)
+/* SEV API (55766): command buffer of PDH_CERT_EXPORT */
+typedef struct QEMU_PACKED SEVDataPDHCertExport {
+    uint64_t pdh_cert_address;
+    uint32_t pdh_cert_len;
+    uint32_t reserved;
+    uint64_t cert_chain_address;
+    uint32_t cert_chain_len;
+} SEVDataPDHCertExport;
+QEMU_BUILD_BUG_ON(sizeof(SEVDataPDHCertExport) != 28);
+
+static uint32_t sev_pdh_cert_export(AMDPSP *s, void *buf, uint64_t pa)
 {
-    g_autofree uint8_t *chain = g_malloc(CERT_CHAIN_SIZE);
-    uint32_t size = psp_output_size(s, PSP_OUTPUT_PDH_CERT, CERT_SIZE);
+    const SEVDataPDHCertExport *data = buf;
+    uint64_t pdh_address = le64_to_cpu(data->pdh_cert_address);
+    uint64_t chain_address = le64_to_cpu(data->cert_chain_address);
+    SEVCert pdh, chain[CERT_CHAIN_LENGTH];
+    uint32_t size = psp_output_size(s, PSP_OUTPUT_PDH_CERT, sizeof(pdh));
     uint32_t chain_size = psp_output_size(s, PSP_OUTPUT_CERT_CHAIN,
-                                          CERT_CHAIN_SIZE);
-    uint32_t pdh_ret = psp_check_length(s, buf, pa, 8, size);
-    uint32_t ret = psp_check_length(s, buf, pa, 24, chain_size);
+                                          sizeof(chain));
+    uint32_t pdh_ret = psp_check_length(
+        s, pa + offsetof(SEVDataPDHCertExport, pdh_cert_len),
+        le32_to_cpu(data->pdh_cert_len), size);
+    uint32_t ret = psp_check_length(
+        s, pa + offsetof(SEVDataPDHCertExport, cert_chain_len),
+        le32_to_cpu(data->cert_chain_len), chain_size);
 
     ret = pdh_ret ?: ret;
     if (ret == PSP_SUCCESS) {
-        ret = psp_check_output(s, ldq_le_p(buf), size);
+        ret = psp_check_output(s, pdh_address, size);
     }
     if (ret == PSP_SUCCESS) {
-        ret = psp_check_output(s, ldq_le_p(buf + 16), chain_size);
+        ret = psp_check_output(s, chain_address, chain_size);
     }
     if (ret == PSP_SUCCESS) {
-        make_pdh(s, chain);
-        psp_write_output(s, PSP_OUTPUT_PDH_CERT, ldq_le_p(buf), chain,
-                         CERT_SIZE);
-        make_pek(s, chain);
-        make_oca(s, chain + CERT_SIZE);
-        make_cek(s, chain + 2 * CERT_SIZE);
-        psp_write_output(s, PSP_OUTPUT_CERT_CHAIN, ldq_le_p(buf + 16), chain,
-                         CERT_CHAIN_SIZE);
+        make_pdh(s, &pdh);
+        psp_write_output(s, PSP_OUTPUT_PDH_CERT, pdh_address, &pdh,
+                         sizeof(pdh));
+        make_pek(s, &chain[0]);
+        make_oca(s, &chain[1]);
+        make_cek(s, &chain[2]);
+        psp_write_output(s, PSP_OUTPUT_CERT_CHAIN, chain_address, chain,
+                         sizeof(chain));
     }
     return ret;
 }
 
-static uint32_t sev_df_flush(AMDPSP *s, uint8_t *buf, uint64_t pa)
+static uint32_t sev_df_flush(AMDPSP *s, void *buf, uint64_t pa)
 {
     return PSP_SUCCESS;
 }
 
+/* SEV API (55766): command buffer of DOWNLOAD_FIRMWARE */
+typedef struct QEMU_PACKED SEVDataDownloadFirmware {
+    uint64_t address;
+    uint32_t len;
+} SEVDataDownloadFirmware;
+QEMU_BUILD_BUG_ON(sizeof(SEVDataDownloadFirmware) != 12);
+
 /* There is no firmware that it could be replaced with */
-static uint32_t sev_download_firmware(AMDPSP *s, uint8_t *buf, uint64_t pa)
+static uint32_t sev_download_firmware(AMDPSP *s, void *buf, uint64_t pa)
 {
     return PSP_BAD_SIGNATURE;
 }
 
-static uint32_t sev_get_id(AMDPSP *s, uint8_t *buf, uint64_t pa)
+static uint32_t sev_get_id(AMDPSP *s, void *buf, uint64_t pa)
 {
+    const SEVDataOutput *data = buf;
+    uint64_t address = le64_to_cpu(data->address);
     unsigned sockets = MIN(MACHINE(qdev_get_machine())->smp.sockets,
                            ID_SOCKETS_MAX);
     uint8_t id[ID_SIZE * ID_SOCKETS_MAX];
     uint32_t size = psp_output_size(s, PSP_OUTPUT_ID, sockets * ID_SIZE);
-    uint32_t ret = psp_check_length(s, buf, pa, 8, size);
+    uint32_t ret = psp_check_length(s, pa + offsetof(SEVDataOutput, len),
+                                    le32_to_cpu(data->len), size);
 
     if (ret == PSP_SUCCESS) {
-        ret = psp_check_output(s, ldq_le_p(buf), size);
+        ret = psp_check_output(s, address, size);
     }
     if (ret == PSP_SUCCESS) {
         psp_derive_bytes(s, id, sizeof(id), "chip", 0);
-        psp_write_output(s, PSP_OUTPUT_ID, ldq_le_p(buf), id,
-                         sockets * ID_SIZE);
+        psp_write_output(s, PSP_OUTPUT_ID, address, id, sockets * ID_SIZE);
     }
     return ret;
 }
 
 static const PSPCommand sev_commands[PSP_SNP_COMMANDS] = {
-    [0x01] = { "INIT", sev_init, 20, PSP_NEEDS_LEGACY_UNINIT },
+    [0x01] = { "INIT", sev_init, sizeof(SEVDataInit),
+               PSP_NEEDS_LEGACY_UNINIT },
     [0x02] = { "SHUTDOWN", sev_shutdown },
     [0x03] = { "FACTORY_RESET", sev_factory_reset, 0, PSP_NEEDS_LEGACY_UNINIT },
-    [0x04] = { "PLATFORM_STATUS", sev_platform_status, 12 },
+    [0x04] = { "PLATFORM_STATUS", sev_platform_status,
+               sizeof(SEVPlatformStatus) },
     [0x05] = { "PEK_GEN", sev_new_key, 0, PSP_NEEDS_LEGACY_INIT },
-    [0x06] = { "PEK_CSR", sev_pek_csr, 12, PSP_NEEDS_LEGACY_INIT },
-    [0x07] = { "PEK_CERT_IMPORT", sev_pek_cert_import, 28,
+    [0x06] = { "PEK_CSR", sev_pek_csr, sizeof(SEVDataOutput),
                PSP_NEEDS_LEGACY_INIT },
-    [0x08] = { "PDH_CERT_EXPORT", sev_pdh_cert_export, 28,
-               PSP_NEEDS_LEGACY_INIT },
+    [0x07] = { "PEK_CERT_IMPORT", sev_pek_cert_import,
+               sizeof(SEVDataPEKCertImport), PSP_NEEDS_LEGACY_INIT },
+    [0x08] = { "PDH_CERT_EXPORT", sev_pdh_cert_export,
+               sizeof(SEVDataPDHCertExport), PSP_NEEDS_LEGACY_INIT },
     [0x09] = { "PDH_GEN", sev_new_key, 0, PSP_NEEDS_LEGACY_INIT },
     [0x0a] = { "DF_FLUSH", sev_df_flush, 0, PSP_NEEDS_LEGACY_INIT },
-    [0x0b] = { "DOWNLOAD_FIRMWARE", sev_download_firmware, 12 },
-    [0x0c] = { "GET_ID", sev_get_id, 12 },
-    [0x0d] = { "INIT_EX", sev_init_ex, 36, PSP_NEEDS_LEGACY_UNINIT },
+    [0x0b] = { "DOWNLOAD_FIRMWARE", sev_download_firmware,
+               sizeof(SEVDataDownloadFirmware) },
+    [0x0c] = { "GET_ID", sev_get_id, sizeof(SEVDataOutput) },
+    [0x0d] = { "INIT_EX", sev_init_ex, sizeof(SEVDataInitEx),
+               PSP_NEEDS_LEGACY_UNINIT },
 };
 
 static const PSPCommand *psp_find_command(uint32_t id)

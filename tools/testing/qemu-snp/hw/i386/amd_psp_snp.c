@@ -69,16 +69,16 @@ static void psp_set_entries(uint64_t pa, uint64_t size, uint64_t lo)
 #define ENTRY_CONTEXT           (RMP_ASSIGNED | RMP_IMMUTABLE | RMP_VMSA)
 #define ENTRY_HV_FIXED          RMP_IMMUTABLE
 
-static bool snp_entry_is_large(const uint64_t *entry)
+static bool snp_entry_is_large(const RMPEntry *entry)
 {
     return snp_entry_lo(entry) & RMP_PAGE_SIZE_2M;
 }
 
 /* What the firmware borrows for a status: a page, back in state Reclaim */
-static uint32_t snp_write_status(AMDPSP *s, uint64_t pa, const uint8_t *status,
+static uint32_t snp_write_status(AMDPSP *s, uint64_t pa, const void *status,
                                  unsigned size)
 {
-    uint64_t *entry = amd_snp_entry(amd_snp, pa & ~AMD_C_BIT);
+    RMPEntry *entry = amd_snp_entry(amd_snp, pa & ~AMD_C_BIT);
     uint32_t ret;
 
     if (s->snp == PSP_INIT) {
@@ -100,35 +100,88 @@ static uint32_t snp_write_status(AMDPSP *s, uint64_t pa, const uint8_t *status,
     return ret;
 }
 
-static uint32_t snp_platform_status(AMDPSP *s, uint8_t *buf, uint64_t pa)
-{
-    uint8_t status[32] = { 0 };
+/*
+ * SNP Firmware ABI (56860): command buffer of SNP_PLATFORM_STATUS, and of other
+ * commands that take nothing but an address
+ */
+typedef struct QEMU_PACKED SNPDataAddress {
+    uint64_t address;
+} SNPDataAddress;
+QEMU_BUILD_BUG_ON(sizeof(SNPDataAddress) != 8);
 
-    status[0] = s->api_major;
-    status[1] = s->api_minor;
-    status[2] = s->snp;
-    status[3] = s->rmp_initialized;
-    stl_le_p(status + 4, s->build);
-    stl_le_p(status + 8, s->mask_chip_id | s->mask_chip_key << 1 |
-             s->vlek << 2 | 1 << 3 /* SNP_FEATURE_INFO is there */);
-    stl_le_p(status + 12, g_hash_table_size(s->guests));
-    stq_le_p(status + 16, PSP_CURRENT_TCB);
-    stq_le_p(status + 24, s->reported_tcb);
-    return snp_write_status(s, ldq_le_p(buf), status, sizeof(status));
+/* SNP Firmware ABI (56860): what SNP_PLATFORM_STATUS writes */
+typedef struct QEMU_PACKED SNPPlatformStatus {
+    uint8_t api_major;
+    uint8_t api_minor;
+    uint8_t state;
+    uint8_t is_rmp_initialized;
+    uint32_t build_id;
+    uint32_t flags;
+    uint32_t guest_count;
+    uint64_t current_tcb_version;
+    uint64_t reported_tcb_version;
+} SNPPlatformStatus;
+QEMU_BUILD_BUG_ON(sizeof(SNPPlatformStatus) != 32);
+
+#define STATUS_MASK_CHIP_ID     (1U << 0)
+#define STATUS_MASK_CHIP_KEY    (1U << 1)
+#define STATUS_VLEK_EN          (1U << 2)
+#define STATUS_FEATURE_INFO     (1U << 3)
+
+static uint32_t snp_platform_status(AMDPSP *s, void *buf, uint64_t pa)
+{
+    const SNPDataAddress *data = buf;
+    SNPPlatformStatus status = {
+        .api_major = s->api_major,
+        .api_minor = s->api_minor,
+        .state = s->snp,
+        .is_rmp_initialized = s->rmp_initialized,
+        .build_id = cpu_to_le32(s->build),
+        .flags = cpu_to_le32((s->mask_chip_id ? STATUS_MASK_CHIP_ID : 0) |
+                             (s->mask_chip_key ? STATUS_MASK_CHIP_KEY : 0) |
+                             (s->vlek ? STATUS_VLEK_EN : 0) |
+                             STATUS_FEATURE_INFO),
+        .guest_count = cpu_to_le32(g_hash_table_size(s->guests)),
+        .current_tcb_version = cpu_to_le64(PSP_CURRENT_TCB),
+        .reported_tcb_version = cpu_to_le64(s->reported_tcb),
+    };
+
+    return snp_write_status(s, le64_to_cpu(data->address), &status,
+                            sizeof(status));
 }
 
-static uint32_t snp_feature_info(AMDPSP *s, uint8_t *buf, uint64_t pa)
-{
-    uint8_t info[16] = { 0 };
+/* SNP Firmware ABI (56860): command buffer of SNP_FEATURE_INFO */
+typedef struct QEMU_PACKED SNPDataFeatureInfo {
+    uint32_t length;
+    uint32_t ecx_in;
+    uint64_t feature_info_address;
+} SNPDataFeatureInfo;
+QEMU_BUILD_BUG_ON(sizeof(SNPDataFeatureInfo) != 16);
 
-    if (ldl_le_p(buf) != 16) {
+/* SNP Firmware ABI (56860): what SNP_FEATURE_INFO writes */
+typedef struct QEMU_PACKED SNPFeatureInfo {
+    uint32_t eax;
+    uint32_t ebx;
+    uint32_t ecx;
+    uint32_t edx;
+} SNPFeatureInfo;
+QEMU_BUILD_BUG_ON(sizeof(SNPFeatureInfo) != 16);
+
+static uint32_t snp_feature_info(AMDPSP *s, void *buf, uint64_t pa)
+{
+    const SNPDataFeatureInfo *data = buf;
+    SNPFeatureInfo info = {
+        .ecx = cpu_to_le32(s->x86_shutdown ? FEATURE_ECX_X86_SHUTDOWN : 0),
+    };
+
+    if (le32_to_cpu(data->length) != sizeof(*data)) {
         return PSP_INVALID_LEN;
     }
-    if (ldl_le_p(buf + 4)) {
+    if (data->ecx_in) {
         return PSP_INVALID_PARAM;
     }
-    stl_le_p(info + 8, s->x86_shutdown ? FEATURE_ECX_X86_SHUTDOWN : 0);
-    return snp_write_status(s, ldq_le_p(buf + 8), info, sizeof(info));
+    return snp_write_status(s, le64_to_cpu(data->feature_info_address), &info,
+                            sizeof(info));
 }
 
 /* The buffers that the IOMMU of an SNP host writes to */
@@ -201,31 +254,62 @@ static bool snp_cpus_are_configured(void)
     return true;
 }
 
-static uint32_t snp_init_common(AMDPSP *s, uint32_t flags, uint64_t list)
+/* SNP Firmware ABI (56860): an element of the list for SNP_INIT_EX */
+typedef struct QEMU_PACKED SNPRange {
+    uint64_t base;
+    uint32_t page_count;
+    uint32_t reserved;
+} SNPRange;
+QEMU_BUILD_BUG_ON(sizeof(SNPRange) != 16);
+
+/* SNP Firmware ABI (56860): the list of ranges for SNP_INIT_EX */
+typedef struct QEMU_PACKED SNPRangeList {
+    uint32_t num_elements;
+    uint32_t reserved;
+    SNPRange ranges[RANGE_LIST_MAX];
+} SNPRangeList;
+QEMU_BUILD_BUG_ON(sizeof(SNPRangeList) > RMP_PAGE_4K);
+
+/* A list is within its page */
+static uint32_t snp_read_ranges(uint64_t pa, SNPRangeList *list, unsigned *n)
 {
-    g_autofree uint8_t *ranges = g_malloc0(RMP_PAGE_4K);
+    const uint64_t offset = pa & ~TARGET_PAGE_MASK;
+    const size_t header = offsetof(SNPRangeList, ranges);
+    size_t size;
+
+    if (pa % 8 || offset + header > RMP_PAGE_4K ||
+        !psp_read(pa, list, header)) {
+        return PSP_INVALID_ADDRESS;
+    }
+    *n = le32_to_cpu(list->num_elements);
+    if (*n > RANGE_LIST_MAX || list->reserved) {
+        return PSP_INVALID_PARAM;
+    }
+    size = header + *n * sizeof(SNPRange);
+    if (offset + size > RMP_PAGE_4K || !psp_read(pa, list, size)) {
+        return PSP_INVALID_ADDRESS;
+    }
+    return PSP_SUCCESS;
+}
+
+static uint32_t snp_init_common(AMDPSP *s, uint32_t flags, uint64_t list_pa)
+{
+    g_autofree SNPRangeList *list = g_new0(SNPRangeList, 1);
     unsigned i, n = 0;
     CPUState *cs;
 
     if (flags & INIT_LIST) {
-        if (list % 8 || (list & ~TARGET_PAGE_MASK) > RMP_PAGE_4K - 8 ||
-            !psp_read(list, ranges, 8)) {
-            return PSP_INVALID_ADDRESS;
-        }
-        n = ldl_le_p(ranges);
-        if (n > RANGE_LIST_MAX || ldl_le_p(ranges + 4)) {
-            return PSP_INVALID_PARAM;
-        }
-        if ((list & ~TARGET_PAGE_MASK) + 8 + n * 16 > RMP_PAGE_4K ||
-            !psp_read(list, ranges, 8 + n * 16)) {
-            return PSP_INVALID_ADDRESS;
+        uint32_t ret = snp_read_ranges(list_pa, list, &n);
+
+        if (ret != PSP_SUCCESS) {
+            return ret;
         }
     }
     for (i = 0; i < n; i++) {
-        if (ldl_le_p(ranges + 8 + i * 16 + 12)) {
+        if (list->ranges[i].reserved) {
             return PSP_INVALID_PARAM;
         }
-        if (ldq_le_p(ranges + 8 + i * 16) % RMP_PAGE_4K) {
+        if (le64_to_cpu(list->ranges[i].base) % RMP_PAGE_4K) {
             return PSP_INVALID_ADDRESS;
         }
     }
@@ -250,9 +334,9 @@ static uint32_t snp_init_common(AMDPSP *s, uint32_t flags, uint64_t list)
                           PSP_PAGE_HYPERVISOR, ENTRY_FIRMWARE);
     }
     for (i = 0; i < n; i++) {
-        uint32_t pages = ldl_le_p(ranges + 8 + i * 16 + 8);
+        uint32_t pages = le32_to_cpu(list->ranges[i].page_count);
 
-        snp_convert_range(ldq_le_p(ranges + 8 + i * 16),
+        snp_convert_range(le64_to_cpu(list->ranges[i].base),
                           (uint64_t)pages * RMP_PAGE_4K, PSP_PAGE_HYPERVISOR,
                           ENTRY_HV_FIXED);
     }
@@ -268,21 +352,33 @@ static uint32_t snp_init_common(AMDPSP *s, uint32_t flags, uint64_t list)
     return PSP_SUCCESS;
 }
 
-static uint32_t snp_init(AMDPSP *s, uint8_t *buf, uint64_t pa)
+static uint32_t snp_init(AMDPSP *s, void *buf, uint64_t pa)
 {
     return snp_init_common(s, INIT_RMP, 0);
 }
 
-static uint32_t snp_init_ex(AMDPSP *s, uint8_t *buf, uint64_t pa)
+/* SNP Firmware ABI (56860): command buffer of SNP_INIT_EX */
+typedef struct QEMU_PACKED SNPDataInitEx {
+    uint32_t flags;
+    uint32_t reserved;
+    uint64_t list_address;
+    uint16_t max_snp_asid;
+    uint8_t reserved2[46];
+} SNPDataInitEx;
+QEMU_BUILD_BUG_ON(sizeof(SNPDataInitEx) != 64);
+
+static uint32_t snp_init_ex(AMDPSP *s, void *buf, uint64_t pa)
 {
-    uint32_t flags = ldl_le_p(buf);
+    const SNPDataInitEx *data = buf;
+    uint32_t flags = le32_to_cpu(data->flags);
 
     /* Nothing that the other flags ask for is there */
-    if ((flags & ~(INIT_RMP | INIT_LIST)) ||
-        !buffer_is_zero(buf + 4, 4) || !buffer_is_zero(buf + 16, 48)) {
+    if ((flags & ~(INIT_RMP | INIT_LIST)) || data->reserved ||
+        data->max_snp_asid ||
+        !buffer_is_zero(data->reserved2, sizeof(data->reserved2))) {
         return PSP_INVALID_PARAM;
     }
-    return snp_init_common(s, flags, ldq_le_p(buf + 8));
+    return snp_init_common(s, flags, le64_to_cpu(data->list_address));
 }
 
 static gboolean snp_release_context(gpointer key, gpointer value,
@@ -326,16 +422,24 @@ static uint32_t snp_shutdown_common(AMDPSP *s, uint32_t flags)
     return PSP_SUCCESS;
 }
 
-static uint32_t snp_shutdown(AMDPSP *s, uint8_t *buf, uint64_t pa)
+static uint32_t snp_shutdown(AMDPSP *s, void *buf, uint64_t pa)
 {
     return snp_shutdown_common(s, 0);
 }
 
-static uint32_t snp_shutdown_ex(AMDPSP *s, uint8_t *buf, uint64_t pa)
-{
-    uint32_t flags = ldl_le_p(buf + 4);
+/* SNP Firmware ABI (56860): command buffer of SNP_SHUTDOWN_EX */
+typedef struct QEMU_PACKED SNPDataShutdownEx {
+    uint32_t length;
+    uint32_t flags;
+} SNPDataShutdownEx;
+QEMU_BUILD_BUG_ON(sizeof(SNPDataShutdownEx) != 8);
 
-    if (ldl_le_p(buf) != 8) {
+static uint32_t snp_shutdown_ex(AMDPSP *s, void *buf, uint64_t pa)
+{
+    const SNPDataShutdownEx *data = buf;
+    uint32_t flags = le32_to_cpu(data->flags);
+
+    if (le32_to_cpu(data->length) != sizeof(*data)) {
         return PSP_INVALID_LEN;
     }
     if ((flags & ~(SHUTDOWN_IOMMU | SHUTDOWN_X86)) ||
@@ -345,7 +449,7 @@ static uint32_t snp_shutdown_ex(AMDPSP *s, uint8_t *buf, uint64_t pa)
     return snp_shutdown_common(s, flags);
 }
 
-static uint32_t snp_df_flush(AMDPSP *s, uint8_t *buf, uint64_t pa)
+static uint32_t snp_df_flush(AMDPSP *s, void *buf, uint64_t pa)
 {
     bitmap_zero(s->asids_dirty, PSP_ASIDS);
     return PSP_SUCCESS;
@@ -357,10 +461,11 @@ static PSPGuest *snp_find_guest(AMDPSP *s, uint64_t context)
     return g_hash_table_lookup(s->guests, &context);
 }
 
-static uint32_t snp_gctx_create(AMDPSP *s, uint8_t *buf, uint64_t pa)
+static uint32_t snp_gctx_create(AMDPSP *s, void *buf, uint64_t pa)
 {
-    uint64_t context = ldq_le_p(buf) & ~AMD_C_BIT;
-    uint64_t *entry = amd_snp_entry(amd_snp, context);
+    const SNPDataAddress *data = buf;
+    uint64_t context = le64_to_cpu(data->address) & ~AMD_C_BIT;
+    RMPEntry *entry = amd_snp_entry(amd_snp, context);
     PSPGuest *guest;
 
     if (context % RMP_PAGE_4K || !entry) {
@@ -381,13 +486,30 @@ static uint32_t snp_gctx_create(AMDPSP *s, uint8_t *buf, uint64_t pa)
     return PSP_SUCCESS;
 }
 
-static uint32_t snp_launch_start(AMDPSP *s, uint8_t *buf, uint64_t pa)
-{
-    PSPGuest *guest = snp_find_guest(s, ldq_le_p(buf));
-    uint64_t policy = ldq_le_p(buf + 8);
-    uint32_t flags = ldl_le_p(buf + 24);
+/* SNP Firmware ABI (56860): command buffer of SNP_LAUNCH_START */
+typedef struct QEMU_PACKED SNPDataLaunchStart {
+    uint64_t gctx_address;
+    uint64_t policy;
+    uint64_t ma_gctx_address;
+    uint32_t flags;
+    uint32_t desired_tsc_khz;
+    uint8_t gosvw[16];
+} SNPDataLaunchStart;
+QEMU_BUILD_BUG_ON(sizeof(SNPDataLaunchStart) != 48);
 
-    if ((flags & ~3) || (policy & POLICY_RESERVED)) {
+/* Migration agent, incoming migration image */
+#define LAUNCH_START_MA_EN      (1U << 0)
+#define LAUNCH_START_IMI_EN     (1U << 1)
+
+static uint32_t snp_launch_start(AMDPSP *s, void *buf, uint64_t pa)
+{
+    const SNPDataLaunchStart *data = buf;
+    PSPGuest *guest = snp_find_guest(s, le64_to_cpu(data->gctx_address));
+    uint64_t policy = le64_to_cpu(data->policy);
+    uint32_t flags = le32_to_cpu(data->flags);
+
+    if ((flags & ~(LAUNCH_START_MA_EN | LAUNCH_START_IMI_EN)) ||
+        (policy & POLICY_RESERVED)) {
         return PSP_INVALID_PARAM;
     }
     if (!guest) {
@@ -397,7 +519,7 @@ static uint32_t snp_launch_start(AMDPSP *s, uint8_t *buf, uint64_t pa)
         return PSP_INVALID_GUEST_STATE;
     }
     if (flags) {
-        /* Migration agents and incoming migration images */
+        /* Neither of the two is supported */
         return PSP_UNSUPPORTED;
     }
     if (!(policy & POLICY_ONE) || (policy & POLICY_FEATURES) ||
@@ -425,10 +547,18 @@ static bool snp_asid_is_used(AMDPSP *s, uint32_t asid)
     return false;
 }
 
-static uint32_t snp_activate(AMDPSP *s, uint8_t *buf, uint64_t pa)
+/* SNP Firmware ABI (56860): command buffer of SNP_ACTIVATE */
+typedef struct QEMU_PACKED SNPDataActivate {
+    uint64_t gctx_address;
+    uint32_t asid;
+} SNPDataActivate;
+QEMU_BUILD_BUG_ON(sizeof(SNPDataActivate) != 12);
+
+static uint32_t snp_activate(AMDPSP *s, void *buf, uint64_t pa)
 {
-    PSPGuest *guest = snp_find_guest(s, ldq_le_p(buf));
-    uint32_t asid = ldl_le_p(buf + 8);
+    const SNPDataActivate *data = buf;
+    PSPGuest *guest = snp_find_guest(s, le64_to_cpu(data->gctx_address));
+    uint32_t asid = le32_to_cpu(data->asid);
     uint32_t unused, min_sev_asid;
 
     if (!guest) {
@@ -455,39 +585,88 @@ static uint32_t snp_activate(AMDPSP *s, uint8_t *buf, uint64_t pa)
     return PSP_SUCCESS;
 }
 
-/* PAGE_INFO, which the launch digest is a chain of */
+/*
+ * SNP Firmware ABI (56860): command buffer of SNP_LAUNCH_UPDATE, with the
+ * permissions of VMPL 1, 2 and 3
+ */
+typedef struct QEMU_PACKED SNPDataLaunchUpdate {
+    uint64_t gctx_address;
+    uint32_t flags;
+    uint32_t reserved;
+    uint64_t address;
+    uint8_t reserved2;
+    uint8_t vmpl_perms[3];
+    uint32_t reserved3;
+} SNPDataLaunchUpdate;
+QEMU_BUILD_BUG_ON(sizeof(SNPDataLaunchUpdate) != 32);
+
+#define LAUNCH_UPDATE_2M                (1U << 0)
+#define LAUNCH_UPDATE_TYPE_SHIFT        1
+#define LAUNCH_UPDATE_TYPE_BITS         3
+#define LAUNCH_UPDATE_FLAGS             MAKE_64BIT_MASK(0, 4)
+
+/* SNP Firmware ABI (56860): PAGE_INFO, which the launch digest is a chain of */
+typedef struct QEMU_PACKED SNPPageInfo {
+    uint8_t digest_cur[PSP_DIGEST_SIZE];
+    uint8_t contents[PSP_DIGEST_SIZE];
+    uint16_t length;
+    uint8_t page_type;
+    uint8_t imi_page;
+    uint8_t vmpl3_perms;
+    uint8_t vmpl2_perms;
+    uint8_t vmpl1_perms;
+    uint8_t reserved;
+    uint64_t gpa;
+} SNPPageInfo;
+QEMU_BUILD_BUG_ON(sizeof(SNPPageInfo) != 0x70);
+
 static void snp_extend_digest(PSPGuest *guest, LaunchPage type, uint64_t gpa,
                               const uint8_t *page, const uint8_t *perms)
 {
-    uint8_t info[0x70] = { 0 };
+    SNPPageInfo info = {
+        .length = cpu_to_le16(sizeof(info)),
+        .page_type = type,
+        .vmpl3_perms = perms[2],
+        .vmpl2_perms = perms[1],
+        .vmpl1_perms = perms[0],
+        .gpa = cpu_to_le64(gpa),
+    };
 
-    memcpy(info, guest->digest, PSP_DIGEST_SIZE);
+    memcpy(info.digest_cur, guest->digest, PSP_DIGEST_SIZE);
     if (type == LAUNCH_NORMAL || type == LAUNCH_VMSA) {
-        psp_hash384(page, RMP_PAGE_4K, info + 48);
+        psp_hash384(page, RMP_PAGE_4K, info.contents);
     }
-    stw_le_p(info + 96, sizeof(info));
-    info[98] = type;
-    info[100] = perms[2];
-    info[101] = perms[1];
-    info[102] = perms[0];
-    stq_le_p(info + 104, gpa);
-    psp_hash384(info, sizeof(info), guest->digest);
+    psp_hash384(&info, sizeof(info), guest->digest);
 }
 
-/* Version 3: keys for messages to the firmware, one for each VMPL */
+/* SNP Firmware ABI (56860): the secrets page, as far as it is filled here */
+typedef struct QEMU_PACKED SNPSecrets {
+    uint32_t version;
+    uint32_t flags;
+    uint32_t fms;
+    uint32_t reserved;
+    uint8_t gosvw[16];
+    uint8_t vmpck[4][32];
+} SNPSecrets;
+QEMU_BUILD_BUG_ON(sizeof(SNPSecrets) != 0xa0);
+
+#define SECRETS_VERSION         3
+
+/* Keys for messages to the firmware, one for each VMPL */
 static void snp_make_secrets(PSPGuest *guest, uint8_t *page)
 {
+    SNPSecrets *secrets = (SNPSecrets *)page;
     int i;
 
     memset(page, 0, RMP_PAGE_4K);
-    stl_le_p(page, 3);
-    for (i = 0; i < 4; i++) {
+    secrets->version = cpu_to_le32(SECRETS_VERSION);
+    for (i = 0; i < ARRAY_SIZE(secrets->vmpck); i++) {
         g_autofree char *seed = g_strdup_printf(
             "VMPCK%d of 0x%" PRIx64 " ASID %u", i, guest->context, guest->asid);
         uint8_t digest[PSP_DIGEST_SIZE];
 
         psp_hash384(seed, strlen(seed), digest);
-        memcpy(page + 0x20 + i * 32, digest, 32);
+        memcpy(secrets->vmpck[i], digest, sizeof(secrets->vmpck[i]));
     }
 }
 
@@ -528,22 +707,24 @@ static uint32_t snp_check_launch(const PSPGuest *guest)
     return guest->asid ? PSP_SUCCESS : PSP_INACTIVE;
 }
 
-static uint32_t snp_launch_update(AMDPSP *s, uint8_t *buf, uint64_t pa)
+static uint32_t snp_launch_update(AMDPSP *s, void *buf, uint64_t pa)
 {
-    PSPGuest *guest = snp_find_guest(s, ldq_le_p(buf));
-    uint32_t flags = ldl_le_p(buf + 8);
-    bool large = flags & 1;
-    LaunchPage type = extract32(flags, 1, 3);
-    uint64_t page = ldq_le_p(buf + 16) & ~AMD_C_BIT;
+    const SNPDataLaunchUpdate *data = buf;
+    PSPGuest *guest = snp_find_guest(s, le64_to_cpu(data->gctx_address));
+    uint32_t flags = le32_to_cpu(data->flags);
+    bool large = flags & LAUNCH_UPDATE_2M;
+    LaunchPage type = extract32(flags, LAUNCH_UPDATE_TYPE_SHIFT,
+                                LAUNCH_UPDATE_TYPE_BITS);
+    uint64_t page = le64_to_cpu(data->address) & ~AMD_C_BIT;
     uint64_t size = large ? RMP_PAGE_2M : RMP_PAGE_4K;
-    uint64_t *entry = amd_snp_entry(amd_snp, page);
+    RMPEntry *entry = amd_snp_entry(amd_snp, page);
     uint64_t lo, end;
-    uint8_t count[4];
-    uint32_t ret;
+    uint32_t count, ret;
 
     /* Pages of incoming migration images are not supported either */
-    if (type < LAUNCH_NORMAL || type > LAUNCH_CPUID || (flags >> 4) ||
-        ldl_le_p(buf + 12) || buf[24] || ldl_le_p(buf + 28)) {
+    if (type < LAUNCH_NORMAL || type > LAUNCH_CPUID ||
+        (flags & ~LAUNCH_UPDATE_FLAGS) || data->reserved || data->reserved2 ||
+        data->reserved3) {
         return PSP_INVALID_PARAM;
     }
     ret = snp_check_launch(guest);
@@ -565,27 +746,57 @@ static uint32_t snp_launch_update(AMDPSP *s, uint8_t *buf, uint64_t pa)
         return PSP_INVALID_PAGE_OWNER;
     }
     if (type == LAUNCH_CPUID) {
-        psp_read(page, count, sizeof(count));
-        if ((uint32_t)ldl_le_p(count) > CPUID_PAGE_MAX) {
+        psp_read(page, &count, sizeof(count));
+        if (le32_to_cpu(count) > CPUID_PAGE_MAX) {
             return PSP_INVALID_PARAM;
         }
     }
     for (end = page + size; page < end; page += RMP_PAGE_4K) {
-        snp_launch_page(guest, type, page, buf + 25);
+        snp_launch_page(guest, type, page, data->vmpl_perms);
     }
     return PSP_SUCCESS;
 }
 
-static uint32_t snp_launch_finish(AMDPSP *s, uint8_t *buf, uint64_t pa)
+/* SNP Firmware ABI (56860): command buffer of SNP_LAUNCH_FINISH */
+typedef struct QEMU_PACKED SNPDataLaunchFinish {
+    uint64_t gctx_address;
+    uint64_t id_block_address;
+    uint64_t id_auth_address;
+    uint8_t flags;
+    uint8_t reserved[7];
+    uint8_t host_data[PSP_HOST_DATA_SIZE];
+} SNPDataLaunchFinish;
+QEMU_BUILD_BUG_ON(sizeof(SNPDataLaunchFinish) != 64);
+
+#define LAUNCH_FINISH_ID_BLOCK_EN       (1U << 0)
+#define LAUNCH_FINISH_AUTH_KEY_EN       (1U << 1)
+#define LAUNCH_FINISH_VCEK_DIS          (1U << 2)
+#define LAUNCH_FINISH_FLAGS             (LAUNCH_FINISH_ID_BLOCK_EN | \
+                                         LAUNCH_FINISH_AUTH_KEY_EN | \
+                                         LAUNCH_FINISH_VCEK_DIS)
+
+/* SNP Firmware ABI (56860): the ID block */
+typedef struct QEMU_PACKED SNPIDBlock {
+    uint8_t ld[PSP_DIGEST_SIZE];
+    uint8_t family_id[16];
+    uint8_t image_id[16];
+    uint32_t version;
+    uint32_t guest_svn;
+    uint64_t policy;
+} SNPIDBlock;
+QEMU_BUILD_BUG_ON(sizeof(SNPIDBlock) != 96);
+
+static uint32_t snp_launch_finish(AMDPSP *s, void *buf, uint64_t pa)
 {
-    PSPGuest *guest = snp_find_guest(s, ldq_le_p(buf));
-    bool id_block_en = buf[24] & 1;
-    bool auth_key_en = buf[24] & 2;
-    uint8_t id_block[96];
+    const SNPDataLaunchFinish *data = buf;
+    PSPGuest *guest = snp_find_guest(s, le64_to_cpu(data->gctx_address));
+    bool id_block_en = data->flags & LAUNCH_FINISH_ID_BLOCK_EN;
+    bool auth_key_en = data->flags & LAUNCH_FINISH_AUTH_KEY_EN;
+    SNPIDBlock id_block;
     uint32_t ret;
 
-    /* The third bit says that VCEK is disabled */
-    if ((buf[24] & ~7) || !buffer_is_zero(buf + 25, 7) ||
+    if ((data->flags & ~LAUNCH_FINISH_FLAGS) ||
+        !buffer_is_zero(data->reserved, sizeof(data->reserved)) ||
         (auth_key_en && !id_block_en)) {
         return PSP_INVALID_PARAM;
     }
@@ -594,39 +805,60 @@ static uint32_t snp_launch_finish(AMDPSP *s, uint8_t *buf, uint64_t pa)
         return ret;
     }
     if (id_block_en) {
-        if (!psp_read(ldq_le_p(buf + 8), id_block, sizeof(id_block)) ||
-            !psp_is_ram(ldq_le_p(buf + 16), RMP_PAGE_4K, false)) {
+        if (!psp_read(le64_to_cpu(data->id_block_address), &id_block,
+                      sizeof(id_block)) ||
+            !psp_is_ram(le64_to_cpu(data->id_auth_address), RMP_PAGE_4K,
+                        false)) {
             return PSP_INVALID_ADDRESS;
         }
-        if (memcmp(id_block, guest->digest, PSP_DIGEST_SIZE)) {
+        if (memcmp(id_block.ld, guest->digest, PSP_DIGEST_SIZE)) {
             return PSP_BAD_MEASUREMENT;
         }
-        if (ldq_le_p(id_block + 88) != guest->policy) {
+        if (le64_to_cpu(id_block.policy) != guest->policy) {
             return PSP_POLICY_FAILURE;
         }
     }
-    memcpy(guest->host_data, buf + 32, PSP_HOST_DATA_SIZE);
+    memcpy(guest->host_data, data->host_data, PSP_HOST_DATA_SIZE);
     guest->state = PSP_GUEST_RUNNING;
     return PSP_SUCCESS;
 }
 
-static uint32_t snp_guest_status(AMDPSP *s, uint8_t *buf, uint64_t pa)
+/* SNP Firmware ABI (56860): command buffer of SNP_GUEST_STATUS */
+typedef struct QEMU_PACKED SNPDataGuestStatus {
+    uint64_t gctx_address;
+    uint64_t status_address;
+} SNPDataGuestStatus;
+QEMU_BUILD_BUG_ON(sizeof(SNPDataGuestStatus) != 16);
+
+/* SNP Firmware ABI (56860): what SNP_GUEST_STATUS writes */
+typedef struct QEMU_PACKED SNPGuestStatus {
+    uint64_t policy;
+    uint32_t asid;
+    uint8_t state;
+    uint8_t reserved[19];
+} SNPGuestStatus;
+QEMU_BUILD_BUG_ON(sizeof(SNPGuestStatus) != 32);
+
+static uint32_t snp_guest_status(AMDPSP *s, void *buf, uint64_t pa)
 {
-    PSPGuest *guest = snp_find_guest(s, ldq_le_p(buf));
-    uint8_t status[32] = { 0 };
+    const SNPDataGuestStatus *data = buf;
+    PSPGuest *guest = snp_find_guest(s, le64_to_cpu(data->gctx_address));
+    SNPGuestStatus status = { 0 };
 
     if (!guest) {
         return PSP_INVALID_GUEST;
     }
-    stq_le_p(status, guest->policy);
-    stl_le_p(status + 8, guest->asid);
-    status[12] = guest->state;
-    return snp_write_status(s, ldq_le_p(buf + 8), status, sizeof(status));
+    status.policy = cpu_to_le64(guest->policy);
+    status.asid = cpu_to_le32(guest->asid);
+    status.state = guest->state;
+    return snp_write_status(s, le64_to_cpu(data->status_address), &status,
+                            sizeof(status));
 }
 
-static uint32_t snp_decommission(AMDPSP *s, uint8_t *buf, uint64_t pa)
+static uint32_t snp_decommission(AMDPSP *s, void *buf, uint64_t pa)
 {
-    PSPGuest *guest = snp_find_guest(s, ldq_le_p(buf));
+    const SNPDataAddress *data = buf;
+    PSPGuest *guest = snp_find_guest(s, le64_to_cpu(data->address));
 
     if (!guest) {
         return PSP_INVALID_GUEST;
@@ -639,13 +871,14 @@ static uint32_t snp_decommission(AMDPSP *s, uint8_t *buf, uint64_t pa)
     return PSP_SUCCESS;
 }
 
-static uint32_t snp_page_reclaim(AMDPSP *s, uint8_t *buf, uint64_t pa)
+static uint32_t snp_page_reclaim(AMDPSP *s, void *buf, uint64_t pa)
 {
-    uint64_t operand = ldq_le_p(buf) & ~AMD_C_BIT;
+    const SNPDataAddress *data = buf;
+    uint64_t operand = le64_to_cpu(data->address) & ~AMD_C_BIT;
     uint64_t page = operand & TARGET_PAGE_MASK;
     bool large = operand & 1;
     uint64_t size = large ? RMP_PAGE_2M : RMP_PAGE_4K;
-    uint64_t *entry = amd_snp_entry(amd_snp, page);
+    RMPEntry *entry = amd_snp_entry(amd_snp, page);
 
     if ((operand & ~1) % size || !entry ||
         amd_snp_is_rmp(amd_snp, page, size)) {
@@ -670,13 +903,26 @@ static uint32_t snp_page_reclaim(AMDPSP *s, uint8_t *buf, uint64_t pa)
     return PSP_SUCCESS;
 }
 
-static uint32_t snp_config(AMDPSP *s, uint8_t *buf, uint64_t pa)
+/* SNP Firmware ABI (56860): command buffer of SNP_CONFIG */
+typedef struct QEMU_PACKED SNPDataConfig {
+    uint64_t reported_tcb;
+    uint32_t flags;
+    uint8_t reserved[52];
+} SNPDataConfig;
+QEMU_BUILD_BUG_ON(sizeof(SNPDataConfig) != 64);
+
+#define CONFIG_MASK_CHIP_ID     (1U << 0)
+#define CONFIG_MASK_CHIP_KEY    (1U << 1)
+
+static uint32_t snp_config(AMDPSP *s, void *buf, uint64_t pa)
 {
-    uint64_t tcb = ldq_le_p(buf);
-    uint32_t flags = ldl_le_p(buf + 8);
+    const SNPDataConfig *data = buf;
+    uint64_t tcb = le64_to_cpu(data->reported_tcb);
+    uint32_t flags = le32_to_cpu(data->flags);
     int i;
 
-    if ((flags & ~3) || !buffer_is_zero(buf + 12, 52)) {
+    if ((flags & ~(CONFIG_MASK_CHIP_ID | CONFIG_MASK_CHIP_KEY)) ||
+        !buffer_is_zero(data->reserved, sizeof(data->reserved))) {
         return PSP_INVALID_PARAM;
     }
     for (i = 0; i < 64; i += 8) {
@@ -685,26 +931,50 @@ static uint32_t snp_config(AMDPSP *s, uint8_t *buf, uint64_t pa)
         }
     }
     s->reported_tcb = tcb ?: PSP_CURRENT_TCB;
-    s->mask_chip_id = flags & 1;
-    s->mask_chip_key = flags & 2;
+    s->mask_chip_id = flags & CONFIG_MASK_CHIP_ID;
+    s->mask_chip_key = flags & CONFIG_MASK_CHIP_KEY;
     return PSP_SUCCESS;
 }
 
-static uint32_t snp_commit(AMDPSP *s, uint8_t *buf, uint64_t pa)
+/* SNP Firmware ABI (56860): command buffer of SNP_COMMIT */
+typedef struct QEMU_PACKED SNPDataCommit {
+    uint32_t length;
+} SNPDataCommit;
+QEMU_BUILD_BUG_ON(sizeof(SNPDataCommit) != 4);
+
+static uint32_t snp_commit(AMDPSP *s, void *buf, uint64_t pa)
 {
+    const SNPDataCommit *data = buf;
+
     /* There has been no firmware before this one */
-    return ldl_le_p(buf) == 4 ? PSP_SUCCESS : PSP_INVALID_LEN;
+    return le32_to_cpu(data->length) == sizeof(*data) ? PSP_SUCCESS :
+                                                        PSP_INVALID_LEN;
 }
 
-static uint32_t snp_vlek_load(AMDPSP *s, uint8_t *buf, uint64_t pa)
+/* SNP Firmware ABI (56860): command buffer of SNP_VLEK_LOAD */
+typedef struct QEMU_PACKED SNPDataVLEKLoad {
+    uint32_t length;
+    uint8_t version;
+    uint8_t reserved[3];
+    uint64_t wrapped_address;
+} SNPDataVLEKLoad;
+QEMU_BUILD_BUG_ON(sizeof(SNPDataVLEKLoad) != 16);
+
+#define VLEK_WRAPPED_SIZE       432
+
+static uint32_t snp_vlek_load(AMDPSP *s, void *buf, uint64_t pa)
 {
-    if (ldl_le_p(buf) != 16) {
+    const SNPDataVLEKLoad *data = buf;
+
+    if (le32_to_cpu(data->length) != sizeof(*data)) {
         return PSP_INVALID_LEN;
     }
-    if (ldl_le_p(buf + 4)) {
+    if (data->version ||
+        !buffer_is_zero(data->reserved, sizeof(data->reserved))) {
         return PSP_INVALID_PARAM;
     }
-    if (!psp_is_ram(ldq_le_p(buf + 8), 432, false)) {
+    if (!psp_is_ram(le64_to_cpu(data->wrapped_address), VLEK_WRAPPED_SIZE,
+                    false)) {
         return PSP_INVALID_ADDRESS;
     }
     s->vlek = true;
@@ -718,24 +988,34 @@ static uint32_t snp_vlek_load(AMDPSP *s, uint8_t *buf, uint64_t pa)
 const PSPCommand psp_snp_commands[PSP_COMMANDS - PSP_SNP_COMMANDS] = {
     SNP(0x81) = { "SNP_INIT", snp_init, 0, BOTH_UNINIT },
     SNP(0x82) = { "SNP_SHUTDOWN", snp_shutdown, 0, ONLY_SNP },
-    SNP(0x83) = { "SNP_PLATFORM_STATUS", snp_platform_status, 8 },
+    SNP(0x83) = { "SNP_PLATFORM_STATUS", snp_platform_status,
+                  sizeof(SNPDataAddress) },
     SNP(0x84) = { "SNP_DF_FLUSH", snp_df_flush, 0, PSP_NEEDS_SNP_INIT },
-    SNP(0x85) = { "SNP_INIT_EX", snp_init_ex, 64, BOTH_UNINIT },
-    SNP(0x86) = { "SNP_SHUTDOWN_EX", snp_shutdown_ex, 8, ONLY_SNP },
-    SNP(0x90) = { "SNP_DECOMMISSION", snp_decommission, 8, PSP_NEEDS_SNP_INIT },
-    SNP(0x91) = { "SNP_ACTIVATE", snp_activate, 12, PSP_NEEDS_SNP_INIT },
-    SNP(0x92) = { "SNP_GUEST_STATUS", snp_guest_status, 16,
+    SNP(0x85) = { "SNP_INIT_EX", snp_init_ex, sizeof(SNPDataInitEx),
+                  BOTH_UNINIT },
+    SNP(0x86) = { "SNP_SHUTDOWN_EX", snp_shutdown_ex,
+                  sizeof(SNPDataShutdownEx), ONLY_SNP },
+    SNP(0x90) = { "SNP_DECOMMISSION", snp_decommission,
+                  sizeof(SNPDataAddress), PSP_NEEDS_SNP_INIT },
+    SNP(0x91) = { "SNP_ACTIVATE", snp_activate, sizeof(SNPDataActivate),
                   PSP_NEEDS_SNP_INIT },
-    SNP(0x93) = { "SNP_GCTX_CREATE", snp_gctx_create, 8, PSP_NEEDS_SNP_INIT },
-    SNP(0xa0) = { "SNP_LAUNCH_START", snp_launch_start, 48,
+    SNP(0x92) = { "SNP_GUEST_STATUS", snp_guest_status,
+                  sizeof(SNPDataGuestStatus), PSP_NEEDS_SNP_INIT },
+    SNP(0x93) = { "SNP_GCTX_CREATE", snp_gctx_create, sizeof(SNPDataAddress),
                   PSP_NEEDS_SNP_INIT },
-    SNP(0xa1) = { "SNP_LAUNCH_UPDATE", snp_launch_update, 32,
+    SNP(0xa0) = { "SNP_LAUNCH_START", snp_launch_start,
+                  sizeof(SNPDataLaunchStart), PSP_NEEDS_SNP_INIT },
+    SNP(0xa1) = { "SNP_LAUNCH_UPDATE", snp_launch_update,
+                  sizeof(SNPDataLaunchUpdate), PSP_NEEDS_SNP_INIT },
+    SNP(0xa2) = { "SNP_LAUNCH_FINISH", snp_launch_finish,
+                  sizeof(SNPDataLaunchFinish), PSP_NEEDS_SNP_INIT },
+    SNP(0xc7) = { "SNP_PAGE_RECLAIM", snp_page_reclaim,
+                  sizeof(SNPDataAddress), PSP_NEEDS_SNP_INIT },
+    SNP(0xc9) = { "SNP_CONFIG", snp_config, sizeof(SNPDataConfig),
                   PSP_NEEDS_SNP_INIT },
-    SNP(0xa2) = { "SNP_LAUNCH_FINISH", snp_launch_finish, 64,
+    SNP(0xcb) = { "SNP_COMMIT", snp_commit, sizeof(SNPDataCommit) },
+    SNP(0xcd) = { "SNP_VLEK_LOAD", snp_vlek_load, sizeof(SNPDataVLEKLoad),
                   PSP_NEEDS_SNP_INIT },
-    SNP(0xc7) = { "SNP_PAGE_RECLAIM", snp_page_reclaim, 8, PSP_NEEDS_SNP_INIT },
-    SNP(0xc9) = { "SNP_CONFIG", snp_config, 64, PSP_NEEDS_SNP_INIT },
-    SNP(0xcb) = { "SNP_COMMIT", snp_commit, 4 },
-    SNP(0xcd) = { "SNP_VLEK_LOAD", snp_vlek_load, 16, PSP_NEEDS_SNP_INIT },
-    SNP(0xce) = { "SNP_FEATURE_INFO", snp_feature_info, 16 },
+    SNP(0xce) = { "SNP_FEATURE_INFO", snp_feature_info,
+                  sizeof(SNPDataFeatureInfo) },
 };

@@ -301,20 +301,21 @@ static void rmp_find_segments(AMDSNPHost *s)
 
 static void rmp_write_header(AMDSNPHost *s)
 {
-    uint8_t *rst = s->rmp_host + RMP_BOOKKEEPING_SIZE;
+    RMPSegmentTable *rst = (void *)(s->rmp_host + RMP_BOOKKEEPING_SIZE);
     unsigned i;
 
     memset(s->rmp_host, 0, RMP_BOOKKEEPING_SIZE);
     if (!(s->rmp_cfg & RMP_CFG_SEGMENTED)) {
         return;
     }
-    memset(rst, 0, RMP_RST_ENTRIES * 8);
+    memset(rst, 0, sizeof(*rst));
     for (i = 0; i < s->segments; i++) {
         uint64_t base = s->rmp_base + (s->segment_host[i] - s->rmp_host);
 
         if (s->segment_pages[i]) {
-            stq_le_p(rst + i * 8,
-                     base | s->segment_pages[i] / (GiB / RMP_PAGE_4K));
+            uint64_t size = s->segment_pages[i] / (GiB / RMP_PAGE_4K);
+
+            rst->entry[i] = cpu_to_le64(base | size);
         }
     }
 }

@@ -81,7 +81,7 @@ static void snp_region_pages(AMDSNPHost *s, uint64_t region, uint64_t *assigned,
     *assigned = 0;
     *fixed = 0;
     for (; pa < end; pa += RMP_PAGE_4K) {
-        uint64_t *entry = amd_snp_entry(s, pa);
+        RMPEntry *entry = amd_snp_entry(s, pa);
         uint64_t lo;
 
         if (!entry) {
@@ -108,7 +108,7 @@ static bool snp_region_counts_agree(AMDSNPHost *s, uint64_t region)
     uint64_t end = pa + RMPOPT_REGION_SIZE;
 
     for (; pa < end; pa += RMP_PAGE_2M) {
-        uint64_t *entry = amd_snp_entry(s, pa);
+        RMPEntry *entry = amd_snp_entry(s, pa);
         uint64_t counts = 0;
         int i;
 
@@ -116,9 +116,9 @@ static bool snp_region_counts_agree(AMDSNPHost *s, uint64_t region)
             break;
         }
         for (i = 0; i < RMP_ENTRIES_2M; i++) {
-            counts += snp_entry_weight(snp_entry_lo(entry + 2 * i));
+            counts += snp_entry_weight(snp_entry_lo(entry + i));
         }
-        if (counts != le64_to_cpu(entry[1])) {
+        if (counts != le64_to_cpu(entry->counts)) {
             return false;
         }
     }

@@ -15,7 +15,7 @@
 
 SnpCoreList snp_cores = QTAILQ_HEAD_INITIALIZER(snp_cores);
 
-uint64_t *amd_snp_entry(AMDSNPHost *s, hwaddr pa)
+RMPEntry *amd_snp_entry(AMDSNPHost *s, hwaddr pa)
 {
     uint64_t segment = pa >> s->segment_shift;
     uint64_t page = (pa & MAKE_64BIT_MASK(0, s->segment_shift)) / RMP_PAGE_4K;
@@ -23,7 +23,7 @@ uint64_t *amd_snp_entry(AMDSNPHost *s, hwaddr pa)
     if (segment >= s->segments || page >= s->segment_pages[segment]) {
         return NULL;
     }
-    return (uint64_t *)(s->segment_host[segment] + page * RMP_ENTRY_SIZE);
+    return (RMPEntry *)s->segment_host[segment] + page;
 }
 
 bool amd_snp_is_rmp(AMDSNPHost *s, hwaddr pa, uint64_t size)
@@ -33,7 +33,7 @@ bool amd_snp_is_rmp(AMDSNPHost *s, hwaddr pa, uint64_t size)
 
 bool amd_snp_blocked(AMDSNPHost *s, hwaddr pa, uint64_t mapping)
 {
-    uint64_t *entry;
+    RMPEntry *entry;
 
     if (amd_snp_is_rmp(s, pa, 1)) {
         return true;
@@ -52,18 +52,19 @@ bool amd_snp_blocked(AMDSNPHost *s, hwaddr pa, uint64_t mapping)
     return snp_entry_count(entry);
 }
 
-static void snp_add_to_counts(uint64_t *base, uint64_t n)
+static void snp_add_to_counts(RMPEntry *base, uint64_t n)
 {
     if (n) {
-        qatomic_set(&base[1],
-                    cpu_to_le64(le64_to_cpu(qatomic_read(&base[1])) + n));
+        uint64_t counts = le64_to_cpu(qatomic_read(&base->counts));
+
+        qatomic_set(&base->counts, cpu_to_le64(counts + n));
     }
 }
 
 void amd_snp_set_entry(AMDSNPHost *s, hwaddr pa, uint64_t lo)
 {
-    uint64_t *entry = amd_snp_entry(s, pa);
-    uint64_t *base = amd_snp_entry(s, QEMU_ALIGN_DOWN(pa, RMP_PAGE_2M));
+    RMPEntry *entry = amd_snp_entry(s, pa);
+    RMPEntry *base = amd_snp_entry(s, QEMU_ALIGN_DOWN(pa, RMP_PAGE_2M));
     uint64_t old = snp_entry_lo(entry);
 
     if ((lo & RMP_ASSIGNED) && !(old & RMP_ASSIGNED)) {
@@ -71,7 +72,7 @@ void amd_snp_set_entry(AMDSNPHost *s, hwaddr pa, uint64_t lo)
     }
     /* A large mapping must not miss what is assigned: the count is first */
     snp_add_to_counts(base, snp_entry_weight(lo));
-    qatomic_set(&entry[0], cpu_to_le64(lo));
+    qatomic_set(&entry->lo, cpu_to_le64(lo));
     snp_add_to_counts(base, -snp_entry_weight(old));
 }
 

@@ -206,7 +206,7 @@ struct AMDPSP {
  */
 typedef struct PSPCommand {
     const char *name;
-    uint32_t (*run)(AMDPSP *s, uint8_t *buf, uint64_t pa);
+    uint32_t (*run)(AMDPSP *s, void *buf, uint64_t pa);
     unsigned size;
     unsigned needs;
 } PSPCommand;

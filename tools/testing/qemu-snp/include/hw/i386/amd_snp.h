@@ -24,7 +24,11 @@
 #define TYPE_AMD_SNP_HOST "amd-snp-host"
 OBJECT_DECLARE_SIMPLE_TYPE(AMDSNPHost, AMD_SNP_HOST)
 
-/* Raw RMP entry: two little-endian quadwords for each 4 KB page */
+/*
+ * Raw RMP entry of a 4 KB page, little-endian. The format is not architectural:
+ * it is that of the Processor Programming Reference (PPR) for family 19h, model
+ * 01h.
+ */
 #define RMP_ENTRY_SIZE          16
 #define RMP_ASSIGNED            (1ULL << 0)
 #define RMP_PAGE_SIZE_2M        (1ULL << 1)
@@ -40,6 +44,23 @@ OBJECT_DECLARE_SIMPLE_TYPE(AMDSNPHost, AMD_SNP_HOST)
 #define RMP_PAGE_4K             (4 * KiB)
 #define RMP_PAGE_2M             (2 * MiB)
 #define RMP_ENTRIES_2M          (RMP_PAGE_2M / RMP_PAGE_4K)
+
+typedef struct RMPEntry {
+    uint64_t lo;
+    /* Used in the entry of a 2 MB aligned page only */
+    uint64_t counts;
+} RMPEntry;
+QEMU_BUILD_BUG_ON(sizeof(RMPEntry) != RMP_ENTRY_SIZE);
+
+/*
+ * RMP segment table (RST), little-endian, see APM volume 2 (24593), section
+ * "Reverse Map Table". An entry has the address of a segment's part of the RMP
+ * in bits 51:20, and in bits 19:0 how many GB that covers.
+ */
+typedef struct RMPSegmentTable {
+    uint64_t entry[RMP_RST_ENTRIES];
+} RMPSegmentTable;
+QEMU_BUILD_BUG_ON(sizeof(RMPSegmentTable) != 4096);
 
 /* The second quadword of the entry of a 2 MB aligned page counts 4 KB pages */
 #define RMP_COUNT_ASSIGNED_SHIFT        0
@@ -257,7 +278,7 @@ extern AMDSNPHost *amd_snp;
 #define AMD_C_BIT               (1ULL << CPUID_8000_001F_EBX_C_BIT)
 
 /* Each returns NULL or false for an address that the RMP does not cover */
-uint64_t *amd_snp_entry(AMDSNPHost *s, hwaddr pa);
+RMPEntry *amd_snp_entry(AMDSNPHost *s, hwaddr pa);
 bool amd_snp_is_rmp(AMDSNPHost *s, hwaddr pa, uint64_t size);
 
 /*
@@ -266,9 +287,9 @@ bool amd_snp_is_rmp(AMDSNPHost *s, hwaddr pa, uint64_t size);
  */
 uint64_t amd_snp_region_assigned(AMDSNPHost *s, uint64_t region);
 
-static inline uint64_t snp_entry_lo(const uint64_t *entry)
+static inline uint64_t snp_entry_lo(const RMPEntry *entry)
 {
-    return le64_to_cpu(qatomic_read(&entry[0]));
+    return le64_to_cpu(qatomic_read(&entry->lo));
 }
 
 /* What an entry adds to the counters in the entry of its 2 MB aligned page */
@@ -282,15 +303,15 @@ static inline uint64_t snp_entry_weight(uint64_t lo)
 }
 
 /* In the entry of a 2 MB aligned page: number of assigned 4 KB entries */
-static inline uint64_t snp_entry_count(const uint64_t *entry)
+static inline uint64_t snp_entry_count(const RMPEntry *entry)
 {
-    return (uint32_t)le64_to_cpu(qatomic_read(&entry[1]));
+    return (uint32_t)le64_to_cpu(qatomic_read(&entry->counts));
 }
 
 /* ... and whether nothing there is assigned or fixed */
-static inline bool snp_entry_clean(const uint64_t *entry)
+static inline bool snp_entry_clean(const RMPEntry *entry)
 {
-    return !qatomic_read(&entry[1]) &&
+    return !qatomic_read(&entry->counts) &&
            !(snp_entry_lo(entry) & (RMP_ASSIGNED | RMP_IMMUTABLE));
 }
 

@@ -468,7 +468,8 @@ static uint32_t snp_rmpupdate(AMDSNPHost *s, hwaddr pa, uint64_t gpa,
     unsigned immutable = extract64(state, RMP_STATE_IMMUTABLE_SHIFT, 8);
     uint32_t asid = state >> RMP_STATE_ASID_SHIFT;
     uint64_t size = page_size ? RMP_PAGE_2M : RMP_PAGE_4K;
-    uint64_t *base, *entry, lo, old;
+    RMPEntry *base, *entry;
+    uint64_t lo, old;
     hwaddr end = pa + size;
     int i;
 
@@ -488,7 +489,7 @@ static uint32_t snp_rmpupdate(AMDSNPHost *s, hwaddr pa, uint64_t gpa,
 
     old = snp_entry_lo(entry);
     for (i = 0; i < size / RMP_PAGE_4K; i++) {
-        if (snp_entry_lo(entry + 2 * i) & RMP_IMMUTABLE) {
+        if (snp_entry_lo(entry + i) & RMP_IMMUTABLE) {
             return RMP_FAIL_PERMISSION;
         }
     }
@@ -537,7 +538,7 @@ void helper_rmpupdate(CPUX86State *env)
 /* The lock is held */
 static uint32_t snp_psmash(AMDSNPHost *s, hwaddr pa)
 {
-    uint64_t *entry = amd_snp_entry(s, pa);
+    RMPEntry *entry = amd_snp_entry(s, pa);
     hwaddr end = pa + RMP_PAGE_2M;
     uint64_t lo;
 
@@ -579,7 +580,8 @@ void helper_rmpread(CPUX86State *env)
 {
     hwaddr pa = env->regs[R_EAX];
     target_ulong ptr = env->regs[R_ECX];
-    uint64_t *entry, *base, lo, state;
+    RMPEntry *entry, *base;
+    uint64_t lo, state;
     int mmu_idx = cpu_mmu_index(env_cpu(env), false);
     target_ulong rest = MIN(16, -(ptr | TARGET_PAGE_MASK));
 
@@ -622,7 +624,7 @@ static bool rmpopt_scan(AMDSNPHost *s, SnpCpuStats *stats, hwaddr pa)
         return false;
     }
     for (; pa < end && clean; pa += RMP_PAGE_2M) {
-        uint64_t *entry = amd_snp_entry(s, pa);
+        RMPEntry *entry = amd_snp_entry(s, pa);
 
         if (!entry) {
             clean = false;
