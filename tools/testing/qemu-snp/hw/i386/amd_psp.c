@@ -14,6 +14,7 @@
 #include "qemu/log.h"
 #include "qemu/main-loop.h"
 #include "qapi/error.h"
+#include "qapi/qapi-visit-amd-snp.h"
 #include "qapi/visitor.h"
 #include "crypto/hash.h"
 #include "exec/address-spaces.h"
@@ -679,6 +680,19 @@ static const PSPCommand *psp_find_command(uint32_t id)
     return command && command->run ? command : NULL;
 }
 
+/* @s->command has been written to the mailbox, or has completed */
+static void psp_journal(AMDPSP *s, AmdSnpJournalKind what, uint64_t address,
+                        uint64_t result)
+{
+    const PSPCommand *command = psp_find_command(s->command);
+
+    amd_snp_journal_event((AmdSnpJournalEntry) {
+        .what = what, .cpu = -1, .core = -1,
+        .address = address, .value = s->command, .result = result,
+        .command = command ? (char *)command->name : NULL,
+    });
+}
+
 /* A number, or the name of a command; -1 for "any", -2 for neither */
 static int psp_parse_command(const char *text)
 {
@@ -812,7 +826,7 @@ static void psp_complete_command(void *opaque)
         return;
     }
     s->busy = false;
-    amd_snp_journal("psp-done", -1, -1, 0, s->command, s->status);
+    psp_journal(s, SNP_JOURNAL_PSP_DONE, 0, s->status);
     s->response = CMDRESP_RESPONSE | s->status;
     if (s->interrupt) {
         s->intsts |= INTSTS_SEV;
@@ -878,9 +892,8 @@ static void psp_reg_write(void *opaque, hwaddr addr, uint64_t val,
         s->busy = true;
         trace_amd_psp_command(s->command,
                               (uint64_t)s->buffer_hi << 32 | s->buffer_lo);
-        amd_snp_journal("psp", -1, -1,
-                        (uint64_t)s->buffer_hi << 32 | s->buffer_lo,
-                        s->command, 0);
+        psp_journal(s, SNP_JOURNAL_PSP,
+                    (uint64_t)s->buffer_hi << 32 | s->buffer_lo, 0);
         timer_mod(&s->latency_timer, qemu_clock_get_us(QEMU_CLOCK_VIRTUAL) +
                   s->latency_us);
         break;
@@ -966,100 +979,79 @@ static void psp_exit(PCIDevice *dev)
 
 /* What the referee reads */
 
-static void visit_u64(Visitor *v, const char *name, uint64_t value)
-{
-    visit_type_uint64(v, name, &value, &error_abort);
-}
-
-static void visit_text(Visitor *v, const char *name, const char *value)
-{
-    visit_type_str(v, name, (char **)&value, &error_abort);
-}
-
-static void visit_hex(Visitor *v, const char *name, const uint8_t *data,
-                      size_t size)
-{
-    g_autoptr(GString) text = qemu_hexdump_line(NULL, data, size, 0, 0);
-
-    visit_text(v, name, text->str);
-}
-
-static const char *const psp_states[] = {
-    [PSP_UNINIT] = "uninit",
-    [PSP_INIT] = "init",
-};
-
-static const char *const guest_states[] = {
-    [PSP_GUEST_INIT] = "init",
-    [PSP_GUEST_LAUNCH] = "launch",
-    [PSP_GUEST_RUNNING] = "running",
-};
-
 static void psp_get_state(Object *obj, Visitor *v, const char *name,
                           void *opaque, Error **errp)
 {
     AMDPSP *s = AMD_PSP(obj);
+    AmdPspState value, *state = &value;
 
-    QEMU_LOCK_GUARD(&s->lock);
-    if (visit_start_struct(v, name, NULL, 0, errp)) {
-        visit_text(v, "legacy", psp_states[s->legacy]);
-        visit_text(v, "snp", psp_states[s->snp]);
-        visit_type_bool(v, "rmp-initialized", &s->rmp_initialized,
-                        &error_abort);
-        visit_end_struct(v, NULL);
-    }
+    qemu_mutex_lock(&s->lock);
+    value = (AmdPspState) {
+        .legacy = s->legacy,
+        .snp = s->snp,
+        .rmp_initialized = s->rmp_initialized,
+    };
+    qemu_mutex_unlock(&s->lock);
+    visit_type_AmdPspState(v, name, &state, errp);
 }
 
 static void psp_get_commands(Object *obj, Visitor *v, const char *name,
                              void *opaque, Error **errp)
 {
     AMDPSP *s = AMD_PSP(obj);
+    g_autoptr(AmdPspCommandList) list = NULL;
+    AmdPspCommandList **tail = &list;
     unsigned id;
 
-    QEMU_LOCK_GUARD(&s->lock);
-    if (!visit_start_list(v, name, NULL, 0, errp)) {
-        return;
-    }
-    for (id = 0; id < PSP_COMMANDS; id++) {
-        const PSPCommand *command = psp_find_command(id);
+    WITH_QEMU_LOCK_GUARD(&s->lock) {
+        for (id = 0; id < PSP_COMMANDS; id++) {
+            const PSPCommand *command = psp_find_command(id);
+            AmdPspCommand *entry;
 
-        if (!s->issued[id]) {
-            continue;
+            if (!s->issued[id]) {
+                continue;
+            }
+            entry = g_new0(AmdPspCommand, 1);
+            entry->command = id;
+            entry->name = g_strdup(command ? command->name : "?");
+            entry->count = s->issued[id];
+            entry->failed = s->failed[id];
+            QAPI_LIST_APPEND(tail, entry);
         }
-        visit_start_struct(v, NULL, NULL, 0, &error_abort);
-        visit_u64(v, "command", id);
-        visit_text(v, "name", command ? command->name : "?");
-        visit_u64(v, "count", s->issued[id]);
-        visit_u64(v, "failed", s->failed[id]);
-        visit_end_struct(v, NULL);
     }
-    visit_end_list(v, NULL);
+    visit_type_AmdPspCommandList(v, name, &list, errp);
+}
+
+static char *psp_hex(const uint8_t *data, size_t size)
+{
+    return g_string_free(qemu_hexdump_line(NULL, data, size, 0, 0), false);
 }
 
 static void psp_get_guests(Object *obj, Visitor *v, const char *name,
                            void *opaque, Error **errp)
 {
     AMDPSP *s = AMD_PSP(obj);
+    g_autoptr(AmdPspGuestList) list = NULL;
+    AmdPspGuestList **tail = &list;
     GHashTableIter iter;
     PSPGuest *guest;
 
-    QEMU_LOCK_GUARD(&s->lock);
-    if (!visit_start_list(v, name, NULL, 0, errp)) {
-        return;
+    WITH_QEMU_LOCK_GUARD(&s->lock) {
+        g_hash_table_iter_init(&iter, s->guests);
+        while (g_hash_table_iter_next(&iter, NULL, (gpointer *)&guest)) {
+            AmdPspGuest *entry = g_new0(AmdPspGuest, 1);
+
+            entry->context = guest->context;
+            entry->state = guest->state;
+            entry->asid = guest->asid;
+            entry->policy = guest->policy;
+            entry->pages = guest->pages;
+            entry->digest = psp_hex(guest->digest, PSP_DIGEST_SIZE);
+            entry->host_data = psp_hex(guest->host_data, PSP_HOST_DATA_SIZE);
+            QAPI_LIST_APPEND(tail, entry);
+        }
     }
-    g_hash_table_iter_init(&iter, s->guests);
-    while (g_hash_table_iter_next(&iter, NULL, (gpointer *)&guest)) {
-        visit_start_struct(v, NULL, NULL, 0, &error_abort);
-        visit_u64(v, "context", guest->context);
-        visit_text(v, "state", guest_states[guest->state]);
-        visit_u64(v, "asid", guest->asid);
-        visit_u64(v, "policy", guest->policy);
-        visit_u64(v, "pages", guest->pages);
-        visit_hex(v, "digest", guest->digest, PSP_DIGEST_SIZE);
-        visit_hex(v, "host-data", guest->host_data, PSP_HOST_DATA_SIZE);
-        visit_end_struct(v, NULL);
-    }
-    visit_end_list(v, NULL);
+    visit_type_AmdPspGuestList(v, name, &list, errp);
 }
 
 static char *psp_get_fail(Object *obj, Error **errp)

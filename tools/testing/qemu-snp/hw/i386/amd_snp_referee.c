@@ -12,6 +12,7 @@
 #include "qemu/error-report.h"
 #include "qemu/rcu_queue.h"
 #include "qapi/error.h"
+#include "qapi/qapi-visit-amd-snp.h"
 #include "qapi/visitor.h"
 #include "hw/i386/amd_snp.h"
 #include "cpu.h"
@@ -21,16 +22,16 @@
 /* Somebody who wants the journal reads it before it has so many entries */
 #define JOURNAL_MAX             (1024 * 1024)
 
-void amd_snp_journal(const char *what, int cpu, int core, uint64_t address,
-                     uint64_t value, uint64_t result)
+void amd_snp_journal(AmdSnpJournalKind what, int cpu, int core,
+                     uint64_t address, uint64_t value, uint64_t result)
 {
-    amd_snp_journal_event((SnpEvent) {
+    amd_snp_journal_event((AmdSnpJournalEntry) {
         .what = what, .cpu = cpu, .core = core,
         .address = address, .value = value, .result = result,
     });
 }
 
-void amd_snp_journal_event(SnpEvent event)
+void amd_snp_journal_event(AmdSnpJournalEntry event)
 {
     AMDSNPHost *s = amd_snp;
 
@@ -200,129 +201,99 @@ static void snp_get_counter(Object *obj, Visitor *v, const char *name,
     visit_type_uint64(v, name, &value, errp);
 }
 
-/*
- * The lists below are output only: no list or struct exists in memory, which
- * visitors call a virtual walk.
- */
-static void visit_u64(Visitor *v, const char *name, uint64_t value)
-{
-    visit_type_uint64(v, name, &value, &error_abort);
-}
-
 static void snp_get_vcpus(Object *obj, Visitor *v, const char *name,
                           void *opaque, Error **errp)
 {
-    static const struct {
-        const char *name;
-        size_t offset;
-    } counters[] = {
-        { "rmpopt-uncached", offsetof(SnpCpuStats, rmpopt_uncached) },
-        { "rmpopt-entries-read", offsetof(SnpCpuStats, rmpopt_entries_read) },
-        { "rmpopt-cached", offsetof(SnpCpuStats, rmpopt_cached) },
-        { "rmpopt-failed", offsetof(SnpCpuStats, rmpopt_failed) },
-        { "rmpopt-failed-at", offsetof(SnpCpuStats, rmpopt_failed_at) },
-        { "rmpopt-status", offsetof(SnpCpuStats, rmpopt_status) },
-        { "rmpopt-outside", offsetof(SnpCpuStats, rmpopt_outside) },
-        { "rmpopt-base-refused", offsetof(SnpCpuStats, rmpopt_base_refused) },
-        { "violations-rule", offsetof(SnpCpuStats, violations_rule) },
-        { "rmpupdate", offsetof(SnpCpuStats, rmpupdate) },
-        { "psmash", offsetof(SnpCpuStats, psmash) },
-        { "checked", offsetof(SnpCpuStats, checked) },
-        { "skipped", offsetof(SnpCpuStats, skipped) },
-        { "faults", offsetof(SnpCpuStats, faults) },
-    };
+    g_autoptr(AmdSnpVcpuList) list = NULL;
+    AmdSnpVcpuList **tail = &list;
     CPUState *cs;
-    int i;
 
-    if (!visit_start_list(v, name, NULL, 0, errp)) {
-        return;
-    }
     CPU_FOREACH(cs) {
         SnpCpu *snp = X86_CPU(cs)->snp;
+        AmdSnpVcpu *vcpu;
 
         if (!snp) {
             continue;
         }
-        visit_start_struct(v, NULL, NULL, 0, &error_abort);
-        visit_u64(v, "index", cs->cpu_index);
-        visit_u64(v, "core", snp->core->id);
-        for (i = 0; i < ARRAY_SIZE(counters); i++) {
-            uint64_t *value = (void *)&snp->stats + counters[i].offset;
-
-            visit_u64(v, counters[i].name, qatomic_read(value));
-        }
-        visit_end_struct(v, NULL);
+        vcpu = g_new0(AmdSnpVcpu, 1);
+        vcpu->index = cs->cpu_index;
+        vcpu->core = snp->core->id;
+        vcpu->rmpopt_uncached = qatomic_read(&snp->stats.rmpopt_uncached);
+        vcpu->rmpopt_entries_read =
+            qatomic_read(&snp->stats.rmpopt_entries_read);
+        vcpu->rmpopt_cached = qatomic_read(&snp->stats.rmpopt_cached);
+        vcpu->rmpopt_failed = qatomic_read(&snp->stats.rmpopt_failed);
+        vcpu->rmpopt_failed_at = qatomic_read(&snp->stats.rmpopt_failed_at);
+        vcpu->rmpopt_status = qatomic_read(&snp->stats.rmpopt_status);
+        vcpu->rmpopt_outside = qatomic_read(&snp->stats.rmpopt_outside);
+        vcpu->rmpopt_base_refused =
+            qatomic_read(&snp->stats.rmpopt_base_refused);
+        vcpu->violations_rule = qatomic_read(&snp->stats.violations_rule);
+        vcpu->rmpupdate = qatomic_read(&snp->stats.rmpupdate);
+        vcpu->psmash = qatomic_read(&snp->stats.psmash);
+        vcpu->checked = qatomic_read(&snp->stats.checked);
+        vcpu->skipped = qatomic_read(&snp->stats.skipped);
+        vcpu->faults = qatomic_read(&snp->stats.faults);
+        QAPI_LIST_APPEND(tail, vcpu);
     }
-    visit_end_list(v, NULL);
+    visit_type_AmdSnpVcpuList(v, name, &list, errp);
 }
 
 static void snp_get_cores(Object *obj, Visitor *v, const char *name,
                           void *opaque, Error **errp)
 {
     AMDSNPHost *s = AMD_SNP_HOST(obj);
+    g_autoptr(AmdSnpCoreList) list = NULL;
+    AmdSnpCoreList **tail = &list;
     SnpCore *core;
 
-    if (!visit_start_list(v, name, NULL, 0, errp)) {
-        return;
-    }
     QTAILQ_FOREACH_RCU(core, &snp_cores, next) {
+        AmdSnpCore *entry = g_new0(AmdSnpCore, 1);
+        uint32List **regions = &entry->regions;
         DECLARE_BITMAP(table, RMPOPT_REGIONS);
-        uint64_t base;
         long index;
 
+        entry->core = core->id;
         qemu_spin_lock(&s->lock);
-        base = core->base;
+        entry->base = core->base;
         bitmap_copy(table, core->table, RMPOPT_REGIONS);
         qemu_spin_unlock(&s->lock);
 
-        visit_start_struct(v, NULL, NULL, 0, &error_abort);
-        visit_u64(v, "core", core->id);
-        visit_u64(v, "base", base);
-        visit_start_list(v, "regions", NULL, 0, &error_abort);
         for (index = find_first_bit(table, RMPOPT_REGIONS);
              index < RMPOPT_REGIONS;
              index = find_next_bit(table, RMPOPT_REGIONS, index + 1)) {
-            visit_u64(v, NULL, index);
+            QAPI_LIST_APPEND(regions, index);
         }
-        visit_end_list(v, NULL);
-        visit_end_struct(v, NULL);
+        QAPI_LIST_APPEND(tail, entry);
     }
-    visit_end_list(v, NULL);
+    visit_type_AmdSnpCoreList(v, name, &list, errp);
 }
 
 static void snp_get_regions(Object *obj, Visitor *v, const char *name,
                             void *opaque, Error **errp)
 {
     AMDSNPHost *s = AMD_SNP_HOST(obj);
+    g_autoptr(AmdSnpRegionList) list = NULL;
+    AmdSnpRegionList **tail = &list;
     uint64_t region;
 
-    if (!visit_start_list(v, name, NULL, 0, errp)) {
-        return;
-    }
     for (region = 0; region < s->regions; region++) {
-        uint64_t pa = region * RMPOPT_REGION_SIZE;
-        bool rmp = amd_snp_is_rmp(s, pa, RMPOPT_REGION_SIZE);
-        uint64_t assigned = 0, fixed = 0;
-        unsigned optimized = 0;
+        g_autofree AmdSnpRegion *entry = g_new0(AmdSnpRegion, 1);
 
+        entry->address = region * RMPOPT_REGION_SIZE;
+        entry->rmp = amd_snp_is_rmp(s, entry->address, RMPOPT_REGION_SIZE);
         qemu_spin_lock(&s->lock);
         if (s->enabled) {
-            snp_region_pages(s, region, &assigned, &fixed);
-            optimized = snp_region_optimized(pa);
+            snp_region_pages(s, region, &entry->assigned, &entry->fixed);
+            entry->optimized = snp_region_optimized(entry->address);
         }
         qemu_spin_unlock(&s->lock);
-        if (!assigned && !fixed && !optimized && !rmp) {
-            continue;
+        if (entry->assigned || entry->fixed || entry->optimized ||
+            entry->rmp) {
+            QAPI_LIST_APPEND(tail, g_steal_pointer(&entry));
         }
-        visit_start_struct(v, NULL, NULL, 0, &error_abort);
-        visit_u64(v, "address", pa);
-        visit_u64(v, "assigned", assigned);
-        visit_u64(v, "fixed", fixed);
-        visit_u64(v, "optimized", optimized);
-        visit_type_bool(v, "rmp", &rmp, &error_abort);
-        visit_end_struct(v, NULL);
     }
-    visit_end_list(v, NULL);
+    visit_type_AmdSnpRegionList(v, name, &list, errp);
 }
 
 /* Reading takes the entries away */
@@ -330,35 +301,24 @@ static void snp_get_journal_entries(Object *obj, Visitor *v, const char *name,
                                     void *opaque, Error **errp)
 {
     AMDSNPHost *s = AMD_SNP_HOST(obj);
-    GArray *events;
+    g_autofree AmdSnpJournalEntryList *nodes = NULL;
+    AmdSnpJournalEntryList *list;
+    g_autoptr(GArray) events = NULL;
     unsigned i;
 
     qemu_spin_lock(&s->journal_lock);
     events = g_steal_pointer(&s->events);
-    s->events = g_array_new(false, false, sizeof(SnpEvent));
+    s->events = g_array_new(false, false, sizeof(AmdSnpJournalEntry));
     qemu_spin_unlock(&s->journal_lock);
 
-    if (visit_start_list(v, name, NULL, 0, errp)) {
-        for (i = 0; i < events->len; i++) {
-            SnpEvent *event = &g_array_index(events, SnpEvent, i);
-            int64_t cpu = event->cpu, core = event->core;
-            char *what = (char *)event->what;
-
-            visit_start_struct(v, NULL, NULL, 0, &error_abort);
-            visit_type_int64(v, "at", &event->at, &error_abort);
-            visit_type_str(v, "what", &what, &error_abort);
-            visit_type_int64(v, "cpu", &cpu, &error_abort);
-            visit_type_int64(v, "core", &core, &error_abort);
-            visit_u64(v, "address", event->address);
-            visit_u64(v, "value", event->value);
-            visit_u64(v, "result", event->result);
-            visit_u64(v, "entries", event->entries);
-            visit_type_bool(v, "irqs", &event->irqs, &error_abort);
-            visit_end_struct(v, NULL);
-        }
-        visit_end_list(v, NULL);
+    /* A list of what is in the array: there may be very many entries */
+    nodes = g_new0(AmdSnpJournalEntryList, events->len);
+    for (i = 0; i < events->len; i++) {
+        nodes[i].value = &g_array_index(events, AmdSnpJournalEntry, i);
+        nodes[i].next = i + 1 < events->len ? &nodes[i + 1] : NULL;
     }
-    g_array_free(events, true);
+    list = events->len ? nodes : NULL;
+    visit_type_AmdSnpJournalEntryList(v, name, &list, errp);
 }
 
 static void snp_get_held_rmpopt(Object *obj, Visitor *v, const char *name,
@@ -426,7 +386,7 @@ void amd_snp_referee_init(AMDSNPHost *s)
 {
     s->hold_rmpopt = UINT64_MAX;
     qemu_spin_init(&s->journal_lock);
-    s->events = g_array_new(false, false, sizeof(SnpEvent));
+    s->events = g_array_new(false, false, sizeof(AmdSnpJournalEntry));
 }
 
 void amd_snp_referee_finalize(AMDSNPHost *s)

@@ -119,7 +119,7 @@ void amd_snp_clear_region(AMDSNPHost *s, hwaddr pa)
 
             clear_bit_atomic(index, core->table);
             trace_amd_snp_core_clear(core->id, region);
-            amd_snp_journal("clear", -1, core->id, region, 0, 0);
+            amd_snp_journal(SNP_JOURNAL_CLEAR, -1, core->id, region, 0, 0);
         }
     }
 }
@@ -141,7 +141,7 @@ void amd_snp_clear_tables(AMDSNPHost *s)
     QTAILQ_FOREACH_RCU(core, &snp_cores, next) {
         snp_clear_table(core);
     }
-    amd_snp_journal("clear-all", -1, -1, 0, 0, 0);
+    amd_snp_journal(SNP_JOURNAL_CLEAR_ALL, -1, -1, 0, 0, 0);
 }
 
 /* vCPUs' TLB entries stay: what has been checked holds until assigned */
@@ -163,7 +163,7 @@ void amd_snp_disabled(AMDSNPHost *s)
     SnpCore *core;
 
     qatomic_set(&s->enabled, false);
-    amd_snp_journal("snp-en", -1, -1, 0, 0, 0);
+    amd_snp_journal(SNP_JOURNAL_SNP_EN, -1, -1, 0, 0, 0);
     if (s->shutdown_rmpopt_en == RMPOPT_KEEP) {
         return;
     }
@@ -174,7 +174,7 @@ void amd_snp_disabled(AMDSNPHost *s)
         }
     }
     if (any) {
-        amd_snp_journal("base-off", -1, -1, 0, 0, 0);
+        amd_snp_journal(SNP_JOURNAL_BASE_OFF, -1, -1, 0, 0, 0);
     }
 }
 

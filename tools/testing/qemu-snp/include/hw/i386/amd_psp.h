@@ -60,18 +60,6 @@ typedef enum PSPStatus {
     PSP_RMP_INIT_REQUIRED       = 0x20,
 } PSPStatus;
 
-/* Legacy SEV never gets further: there are no legacy guests */
-typedef enum PSPState {
-    PSP_UNINIT,
-    PSP_INIT,
-} PSPState;
-
-typedef enum PSPGuestState {
-    PSP_GUEST_INIT,
-    PSP_GUEST_LAUNCH,
-    PSP_GUEST_RUNNING,
-} PSPGuestState;
-
 /* States of a page, of the chapter of that name in the SNP ABI */
 typedef enum PSPPageState {
     PSP_PAGE_DEFAULT,
@@ -94,7 +82,7 @@ typedef enum PSPPageState {
  */
 typedef struct PSPGuest {
     uint64_t context;
-    PSPGuestState state;
+    AmdPspGuestState state;
     uint32_t asid;
     uint64_t policy;
     uint64_t pages;
@@ -168,8 +156,9 @@ struct AMDPSP {
      */
     QemuMutex lock;
     uint32_t status;
-    PSPState legacy;
-    PSPState snp;
+    /* Never gets further than "init": there are no legacy guests */
+    AmdPspPlatformState legacy;
+    AmdPspPlatformState snp;
     bool rmp_initialized;
     PSPIdentity identity;
     bool es;

@@ -17,6 +17,7 @@
 #include "qemu/seqlock.h"
 #include "qemu/thread.h"
 #include "qemu/units.h"
+#include "qapi/qapi-types-amd-snp.h"
 #include "hw/qdev-core.h"
 #include "qom/object.h"
 #include "exec/memory.h"
@@ -128,28 +129,6 @@ typedef struct SnpCpu {
     /* Waits at an RMPOPT, see hold-rmpopt. Under the BQL. */
     bool held;
 } SnpCpu;
-
-/**
- * SnpEvent: an entry of the referee's journal
- * @at: virtual time in ns
- * @what: kind of event
- * @cpu: index of the vCPU, or -1
- * @core: SnpCore.id, or -1
- * @address, @value, @result: depend on the kind, see the README
- * @entries: how many RMP entries RMPOPT has read
- * @irqs: whether RFLAGS.IF was set at RMPOPT
- */
-typedef struct SnpEvent {
-    int64_t at;
-    const char *what;
-    int cpu;
-    int core;
-    uint64_t address;
-    uint64_t value;
-    uint64_t result;
-    uint64_t entries;
-    bool irqs;
-} SnpEvent;
 
 /*
  * Which bit of a core's table stands for the region of @pa, given its
@@ -381,12 +360,15 @@ SnpCore *amd_snp_get_core(uint32_t id);
 void amd_snp_violation(SnpViolation kind, int cpu_index, uint64_t pc,
                        hwaddr pa);
 
-/* Write an event to the journal if there is one. The time is filled in. */
-void amd_snp_journal_event(SnpEvent event);
+/*
+ * Write an event to the journal if there is one. The time is filled in, and
+ * @event.command must stay.
+ */
+void amd_snp_journal_event(AmdSnpJournalEntry event);
 
 /* The same for an event of which only this matters */
-void amd_snp_journal(const char *what, int cpu, int core, uint64_t address,
-                     uint64_t value, uint64_t result);
+void amd_snp_journal(AmdSnpJournalKind what, int cpu, int core,
+                     uint64_t address, uint64_t value, uint64_t result);
 
 /* SRAT entries of the sparse RAM; from the ACPI table builder */
 void amd_snp_build_srat(GArray *table_data, unsigned nodes);

@@ -129,7 +129,8 @@ static bool snp_write_syscfg(CPUX86State *env, uint64_t val)
             return false;
         }
         qatomic_set(&amd_snp->enabled, true);
-        amd_snp_journal("snp-en", env_cpu(env)->cpu_index, -1, 0, 1, 0);
+        amd_snp_journal(SNP_JOURNAL_SNP_EN, env_cpu(env)->cpu_index, -1, 0, 1,
+                        0);
         /* Nothing in the TLB has been checked so far */
         tlb_flush(env_cpu(env));
     }
@@ -179,7 +180,7 @@ static bool snp_write_rmpopt_base(CPUX86State *env, uint64_t val)
 {
     X86CPU *cpu = env_archcpu(env);
     SnpCore *core = cpu->snp->core;
-    const char *what = "base";
+    AmdSnpJournalKind what = SNP_JOURNAL_BASE;
     bool refused, ignored;
     uint64_t old;
 
@@ -205,7 +206,8 @@ static bool snp_write_rmpopt_base(CPUX86State *env, uint64_t val)
     }
     refused = rmpopt_base_refused(env, old, val);
     if (refused) {
-        what = ignored ? "base-ignored" : "base-gp";
+        what = ignored ? SNP_JOURNAL_BASE_IGNORED :
+                         SNP_JOURNAL_BASE_GP;
     } else {
         amd_snp_set_base(amd_snp, core, val);
     }
@@ -753,8 +755,9 @@ void helper_rmpopt(CPUX86State *env)
         snp_count(&cpu->snp->stats.rmpopt_status, 1);
     }
     trace_amd_snp_rmpopt(CPU(cpu)->cpu_index, pa, function, optimized);
-    amd_snp_journal_event((SnpEvent) {
-        .what = "rmpopt", .cpu = CPU(cpu)->cpu_index, .core = core->id,
+    amd_snp_journal_event((AmdSnpJournalEntry) {
+        .what = SNP_JOURNAL_RMPOPT,
+        .cpu = CPU(cpu)->cpu_index, .core = core->id,
         .address = pa, .value = function,
         .result = optimized +
                   (cpu->snp->stats.rmpopt_uncached - before.rmpopt_uncached),
