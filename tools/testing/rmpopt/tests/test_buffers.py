@@ -9,7 +9,7 @@ import re
 
 from snp_host import GB, PSP, SnpHost, scenario
 
-# Commands of sev_ioctl, and their outputs in the order of the README
+# Commands of sev_ioctl, and their outputs in the order of amd-snp-host.rst
 OUTPUTS = {'pek_csr': ('pek-csr',), 'pdh_cert_export': ('pdh-cert', 'cert-chain'), 'get_id2': ('id',)}
 NUMBERS = {name: number for number, name in enumerate(('pek-csr', 'pdh-cert', 'cert-chain', 'id'), 1)}
 
@@ -25,7 +25,7 @@ POISON = 'page_poison=1'
 
 
 def pattern(number, size):
-    """What the README says."""
+    """As amd-snp-host.rst describes it."""
     words = []
     for offset in range(0, size, 8):
         word = (number << 32 | offset) * 0x9E3779B97F4A7C15 % 2**64

@@ -472,7 +472,7 @@ static uint32_t psp_output_size(AMDPSP *s, PSPOutput output, uint32_t size)
     return s->patterns[output] ?: size;
 }
 
-/* Each byte depends on output and offset, as the README says */
+/* As docs/system/i386/amd-snp-host.rst describes it */
 static void psp_write_pattern(AMDPSP *s, PSPOutput output, uint64_t pa)
 {
     uint32_t size = s->patterns[output];
@@ -1263,8 +1263,8 @@ static void psp_class_init(ObjectClass *oc, void *data)
                                   psp_set_pattern, NULL,
                                   (void *)&pattern_names[i]);
         object_class_property_set_description(oc, pattern_names[i],
-            "bytes of a pattern, up to 8M, that are the output instead "
-            "(default: 0, none)");
+            "bytes of a pattern, up to 8M, that a command writes instead of "
+            "its output (default: 0, none)");
     }
     object_class_property_add_str(oc, "hold", psp_get_hold, psp_set_hold);
     object_class_property_set_description(oc, "hold",

@@ -1,9 +1,10 @@
 /*
  * AMD Platform Security Processor (PSP): the commands of SEV-SNP
  *
- * From the "SEV Secure Nested Paging Firmware ABI Specification". What that
- * leaves open is marked as an assumption here and in the README. Nothing is
- * encrypted, and no signature is made or verified.
+ * From the "SEV Secure Nested Paging Firmware ABI Specification" (56860). What
+ * that leaves open is marked as an assumption here, and listed in
+ * docs/system/i386/amd-snp-host.rst. Nothing is encrypted, and no signature is
+ * made or verified.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

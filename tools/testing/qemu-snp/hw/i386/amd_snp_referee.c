@@ -452,7 +452,7 @@ void amd_snp_referee_class_init(ObjectClass *oc)
     object_class_property_add(oc, "violations", "uint64", snp_get_violations,
                               NULL, NULL, NULL);
     object_class_property_set_description(oc, "violations",
-        "number of all violations");
+        "sum of the violations of all kinds");
     object_class_property_add(oc, "violations-rule", "uint64",
                               snp_get_violations, NULL, NULL,
                               (void *)(uintptr_t)SNP_VIOLATION_RULE);

@@ -2,7 +2,8 @@
  * AMD SEV-SNP host: RMP instructions, RMP checks and RMPOPT
  *
  * From the AMD64 Architecture Programmer's Manual, Volumes 2 and 3. What that
- * leaves open is marked as an assumption here and in the README.
+ * leaves open is marked as an assumption here, and listed in
+ * docs/system/i386/amd-snp-host.rst.
  *
  * How the checks and the soft MMU go together: an entry of the TLB that allows
  * writes stands for one check, or for one that RMPOPT let the CPU skip. What
