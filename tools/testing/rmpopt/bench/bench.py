@@ -678,7 +678,7 @@ def cases(quick):
                 {'smp': cores(number), 'sparse': sparse},
             )
     yield 'guests', many, only('full'), (), {'smp': cores(4), 'options': host.nodes(4)}
-    yield 'starved', starved, only('full'), (), regions
+    yield 'starved', starved, made, (), regions
     yield 'conversions', conversions, ALL, (), {'smp': cores(2), 'virtual_time': INSN_SHIFT}
     if quick:
         return
