@@ -30,6 +30,7 @@ SLACK = 2 * SECOND
 SLACK_REAL = 8 * SECOND
 
 QUICK = bool(os.environ.get('QUICK'))
+KCSAN = bool(os.environ.get('KCSAN'))
 # The kernel of a test that names none
 DEFAULT = 'full' if QUICK else 'full-debug'
 
@@ -75,7 +76,7 @@ def scenario(name, kind=None, others=(), kernel=DEFAULT, **arguments):
     A decorator for tests of "m", a host of the class KIND that runs KERNEL, one of those of
     scripts/kernel. The test runs for each decorator, and with each of OTHERS, settings of
     PROPERTIES, once more, on a kernel that is fast. With QUICK=1, tests that need the debug
-    kernel are left out.
+    kernel are left out. Without KCSAN=1, so are those that need the kernel with KCSAN.
     """
 
     def register(function):
@@ -91,7 +92,7 @@ def scenario(name, kind=None, others=(), kernel=DEFAULT, **arguments):
                 )
             )
 
-        if QUICK and kernel == 'full-debug':
+        if QUICK and kernel == 'full-debug' or not KCSAN and kernel == 'full-kcsan':
             return function
         if WANTED:
             for properties in wanted_settings():

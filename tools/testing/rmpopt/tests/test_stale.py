@@ -4,11 +4,8 @@ Scenarios in which the core of the series, the patches up to KVM's call, loses r
 next guest ends, or for good. The full series does not: once the RMP has been quiet for 10
 seconds, every region of RAM either holds an assigned page or is optimized on every core.
 """
-import os
 import random
 import re
-
-import pytest
 
 from host import BATCH, CPUS, NODES, nodes_of
 from snp_host import (
@@ -636,7 +633,6 @@ def test_storm(m):
     stormy(m, 20000)
 
 
-@pytest.mark.skipif(not os.environ.get('KCSAN'), reason='needs a kernel of its own: KCSAN=1')
 @scenario(
     'storm, KCSAN',
     kind=Stale,
