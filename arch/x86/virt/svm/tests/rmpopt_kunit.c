@@ -509,7 +509,7 @@ static void __init test_other_base(struct kunit *test)
 
 	snp_setup_rmpopt();
 	KUNIT_EXPECT_EQ(test, count_messages(&iter, "RMPOPT enabled on 7 cores"), 1);
-	KUNIT_EXPECT_EQ(test, count_messages(&iter, "of 1 cores is not 0x1,"), 1);
+	KUNIT_EXPECT_EQ(test, count_messages(&iter, "is not 0x1 on 1 core(s),"), 1);
 	KUNIT_EXPECT_EQ(test, m->core[4].rmpopt_base, GB | BASE_EN);
 
 	m->cpu = 9;
@@ -556,7 +556,7 @@ static void __init test_core_refuses(struct kunit *test)
 
 	snp_setup_rmpopt();
 	KUNIT_EXPECT_EQ(test, count_messages(&iter, "RMPOPT enabled on 6 cores"), 1);
-	KUNIT_EXPECT_EQ(test, count_messages(&iter, "of 2 cores is not 0x1,"), 1);
+	KUNIT_EXPECT_EQ(test, count_messages(&iter, "is not 0x1 on 2 core(s),"), 1);
 	for (cpu = 0; cpu < MODEL_CPUS; cpu += 2)
 		KUNIT_EXPECT_EQ(test, m->core[cpu].nr_writes, 1);
 
@@ -601,7 +601,7 @@ static void __init test_all_cores_refuse(struct kunit *test)
 	rmpopt_page_returned(GB);
 	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
 	KUNIT_EXPECT_EQ(test, count_messages(&iter, "RMPOPT enabled"), 0);
-	KUNIT_EXPECT_EQ(test, count_messages(&iter, "of 8 cores is not 0x1,"), 1);
+	KUNIT_EXPECT_EQ(test, count_messages(&iter, "is not 0x1 on 8 core(s),"), 1);
 }
 
 /* The worker wakes up on a core without a table, after the first IPIs. */
