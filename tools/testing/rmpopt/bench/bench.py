@@ -61,7 +61,7 @@ US_FIRST_FAILS = CYCLES_FIRST_FAILS / CLOCK_GHZ / 1000
 US_CACHED = CYCLES_CACHED / CLOCK_GHZ / 1000
 US_ROUND = PASS_FIRST_FAILS_MS * 1000 / PASS_REGIONS
 US_SCAN = (PASS_CLEAN_MS - PASS_FIRST_FAILS_MS) * 1000 / PASS_REGIONS - US_CACHED
-US_STATUS = US_FIRST_FAILS
+US_QUERY = US_FIRST_FAILS
 # What the full series promises: microseconds with interrupts off, if no verdict is lost; and
 # seconds until a stale region is optimized, whatever guests do, with some for the pass
 US_IRQ_OFF = 50
@@ -101,9 +101,9 @@ class LeftOut(Exception):
     """A kernel cannot do this case. Why is the text."""
 
 
-def cost(entries, failed, cached, status):
+def cost(entries, failed, cached, queries):
     """Microseconds for so many RMPOPT"""
-    return entries / ENTRIES * US_SCAN + failed * US_FIRST_FAILS + cached * US_CACHED + status * US_STATUS
+    return entries / ENTRIES * US_SCAN + failed * US_FIRST_FAILS + cached * US_CACHED + queries * US_QUERY
 
 
 def cost_of(e):
@@ -291,7 +291,7 @@ class Bench(host.Host):
         # Since boot: what is returned may have been assigned long before.
         touched = {e['address'] for e in self.journal() if e['what'] == 'clear'}
         us = [
-            cost(*(d[f'rmpopt-{key}'] for key in ('entries-read', 'failed', 'cached', 'status')))
+            cost(*(d[f'rmpopt-{key}'] for key in ('entries-read', 'failed', 'cached', 'queries')))
             for d in delta
         ]
         # The work may move to another core from pass to pass
@@ -311,7 +311,7 @@ class Bench(host.Host):
         needless = visited - touched - {region * GB for region in now.losses()}
         total = {
             key: sum(d[f'rmpopt-{key}'] for d in delta)
-            for key in ('uncached', 'cached', 'failed', 'status', 'entries-read')
+            for key in ('uncached', 'cached', 'failed', 'queries', 'entries-read')
         }
         verify = total['uncached'] + total['cached'] + total['failed']
         return {
@@ -321,7 +321,7 @@ class Bench(host.Host):
             'optimized': len(optimized),
             **total,
             'verify': verify,
-            'rmpopt': verify + total['status'],
+            'rmpopt': verify + total['queries'],
             'journal': (len(executed), sum(e['entries'] for e in executed)),
             'ipis': rounds,
             'ipis-all': sum(ipis),
@@ -882,7 +882,7 @@ COLUMNS = (
     ('uncached', 'uncached', 'd'),
     ('cached', 'cached', 'd'),
     ('failed', 'failed', 'd'),
-    ('status', 'queries', 'd'),
+    ('queries', 'queries', 'd'),
     ('entries-read', 'read', 'd'),
     ('ipis', 'IPIs/core', 'd'),
     ('irq-off', 'irq-off', 'd'),
@@ -965,7 +965,7 @@ def cover(rows):
         if found:
             lines.append(f'{title}: {found[0]["regions"]} regions, {found[0]["cores"]} cores')
         lines += [
-            f' {r["series"]:5} {r["verify"]:6} {r["status"]:5} {r["ipis"]:4} {r["entries-read"]:7} '
+            f' {r["series"]:5} {r["verify"]:6} {r["queries"]:5} {r["ipis"]:4} {r["entries-read"]:7} '
             f'{r["first-us"] / 1000:7.2f} {r["other-us"] / 1000:6.2f} {r["irq-off"]:5} {r["irq-off-entries"]:6} '
             f'{r["irq-off-us"]:7.1f} {r["lost"]:4}'
             for r in found

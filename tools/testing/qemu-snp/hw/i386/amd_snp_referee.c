@@ -224,7 +224,7 @@ static void snp_get_vcpus(Object *obj, Visitor *v, const char *name,
         vcpu->rmpopt_cached = qatomic_read(&snp->stats.rmpopt_cached);
         vcpu->rmpopt_failed = qatomic_read(&snp->stats.rmpopt_failed);
         vcpu->rmpopt_failed_at = qatomic_read(&snp->stats.rmpopt_failed_at);
-        vcpu->rmpopt_status = qatomic_read(&snp->stats.rmpopt_status);
+        vcpu->rmpopt_queries = qatomic_read(&snp->stats.rmpopt_queries);
         vcpu->rmpopt_outside = qatomic_read(&snp->stats.rmpopt_outside);
         vcpu->rmpopt_base_refused =
             qatomic_read(&snp->stats.rmpopt_base_refused);

@@ -111,7 +111,7 @@ typedef struct SnpCpuStats {
     uint64_t rmpopt_cached;
     uint64_t rmpopt_failed;
     uint64_t rmpopt_failed_at;
-    uint64_t rmpopt_status;
+    uint64_t rmpopt_queries;
     uint64_t rmpopt_outside;
     uint64_t rmpopt_base_refused;
     uint64_t violations_rule;

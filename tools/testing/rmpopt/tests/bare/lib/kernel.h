@@ -84,7 +84,7 @@ struct trap {
 
 /* What a vCPU has done, by the names of the referee. */
 struct counts {
-	u64 uncached, entries, cached, failed, status;
+	u64 uncached, entries, cached, failed, queries;
 	/* Where the last verification has failed. */
 	u64 failed_at;
 	/* Violations of rules: all, and two kinds of them. */

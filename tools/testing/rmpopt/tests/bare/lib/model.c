@@ -317,7 +317,7 @@ static bool optimize(u32 core, u64 pa, u64 fn, struct counts *c)
 	u32 first;
 
 	if (fn == 1) {
-		c->status++;
+		c->queries++;
 		return cores[core].base & 1 && n >= 0 && *word & mask;
 	}
 	if (!(cores[core].base & 1) || n < 0 || !rmp_covers(pa, SZ_4K) || is_rmp_memory(pa, SZ_1G)) {
@@ -662,7 +662,7 @@ void print_expectations(void)
 		print("# expect vcpu %u rmpopt-cached %llu\n", n, c->cached);
 		print("# expect vcpu %u rmpopt-failed %llu\n", n, c->failed);
 		print("# expect vcpu %u rmpopt-failed-at %llu\n", n, c->failed_at);
-		print("# expect vcpu %u rmpopt-status %llu\n", n, c->status);
+		print("# expect vcpu %u rmpopt-queries %llu\n", n, c->queries);
 		print("# expect vcpu %u rmpupdate %llu\n", n, c->rmpupdate);
 		print("# expect vcpu %u psmash %llu\n", n, c->psmash);
 		print("# expect vcpu %u faults %llu\n", n, c->faults);

@@ -39,7 +39,7 @@
 #define RMP_FAIL_OVERLAP        4
 
 #define RMPOPT_VERIFY           0
-#define RMPOPT_STATUS           1
+#define RMPOPT_QUERY            1
 
 /* Operand of RMPUPDATE and result of RMPREAD, the second quadword */
 #define RMP_STATE_ASSIGNED_SHIFT        0
@@ -731,7 +731,7 @@ void helper_rmpopt(CPUX86State *env)
         raise_exception_ra(env, EXCP06_ILLOP, GETPC());
     }
     if ((pa % RMPOPT_REGION_SIZE && s->rmpopt_gp_unaligned) ||
-        (function > RMPOPT_STATUS && s->rmpopt_gp_function)) {
+        (function > RMPOPT_QUERY && s->rmpopt_gp_function)) {
         snp_violation(env, SNP_VIOLATION_RULE, pa);
         raise_exception_err_ra(env, EXCP0D_GPF, 0, GETPC());
     }
@@ -751,9 +751,9 @@ void helper_rmpopt(CPUX86State *env)
             wait_while_held(env, pa, GETPC());
         }
         optimized = rmpopt_verify(env, core, pa);
-    } else if (ready && function == RMPOPT_STATUS) {
+    } else if (ready && function == RMPOPT_QUERY) {
         optimized = snp_optimized(core, pa);
-        snp_count(&cpu->snp->stats.rmpopt_status, 1);
+        snp_count(&cpu->snp->stats.rmpopt_queries, 1);
     }
     trace_amd_snp_rmpopt(CPU(cpu)->cpu_index, pa, function, optimized);
     amd_snp_journal_event((AmdSnpJournalEntry) {
