@@ -146,7 +146,7 @@ new_file_versions()
 	[ ! -e "$tmp/entries" ] || git update-index --index-info <"$tmp/entries"
 	for ((i = ${#patches[@]} - 1; i >= 0; i--)); do
 		patch=${patches[i]}
-		# A patch that is none is told of when it is applied.
+		# A file that is not a patch is reported when it is applied.
 		mapfile -t paths < <({ patch_diff "$patch" | git apply --numstat -z 2>/dev/null || :; } |
 			tr '\0' '\n' | cut -f 3-)
 		[ "${#paths[@]}" -eq 0 ] || mapfile -t paths < <(git ls-files -- "${paths[@]}")

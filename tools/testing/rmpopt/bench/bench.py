@@ -760,7 +760,7 @@ class Runner:
                 if not found or found[-1]['outcome'] != 'oops' or series in OURS:
                     why = str(error)
             except Exception as error:  # pylint: disable=broad-except
-                # Such as an answer that is no JSON
+                # For example an answer that is not JSON
                 why = f'{type(error).__name__}: {error}'
         with self.lock:
             self.rows += found

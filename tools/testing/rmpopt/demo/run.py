@@ -115,7 +115,7 @@ class Run:
 
     @staticmethod
     def lost(one):
-        """Cells that could be optimized and are not. A hole in the RAM is no excuse, the window ends with it."""
+        """Cells that could be optimized and are not. A hole in the RAM is not an excuse: the window ends there."""
         return one.cells(rmpopt_map.LOST) | one.cells(rmpopt_map.NONE)
 
     def executed(self):

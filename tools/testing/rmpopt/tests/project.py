@@ -63,7 +63,7 @@ KINDS = {
         changed='arch/x86/virt/svm/sev.c',
         other='arch/x86/virt/svm/cmdline.c',
         directories=('arch/x86/virt/svm/', 'arch/x86/include/asm/'),
-        no_tree='is no kernel',
+        no_tree='is not a Linux .* source tree',
         has_series='has RMPOPT already',
     ),
     'qemu': Kind(
@@ -72,7 +72,7 @@ KINDS = {
         changed='hw/i386/amd_iommu.c',
         other='hw/i386/monitor.c',
         directories=('hw/i386/',),
-        no_tree='is no QEMU source tree',
+        no_tree='is not a QEMU source tree',
         has_series='has hw/i386/amd_snp.c already',
     ),
 }

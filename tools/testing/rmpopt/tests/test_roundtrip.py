@@ -482,7 +482,7 @@ def test_patch_does_not_apply(p: Project) -> None:
 
 
 def make_directories(p: Project) -> None:
-    """An empty directory, a tree that has the series already, and a file that is no tarball"""
+    """An empty directory, a tree that has the series already, and a file that is not a tarball"""
     (p.room / 'empty').mkdir()
     has = p.room / 'has'
     write(has / p.kind.changed, '')
@@ -499,12 +499,12 @@ def test_wrong_base(p: Project) -> None:
     shutil.rmtree(p.tree)
     wrong = [
         ('a path that is not there', p.room / 'none', 'no such (file|directory)'),
-        ('a directory that is no source tree', p.room / 'empty', p.kind.no_tree),
-        ('a git repository that is none', p.copy, p.kind.no_tree),
+        ('a directory that is not a source tree', p.room / 'empty', p.kind.no_tree),
+        ('a git repository of something else', p.copy, p.kind.no_tree),
         ('a tree that has the series already', p.room / 'has', p.kind.has_series),
     ]
     if p.variable == 'LINUX':
-        wrong.append(('a file that is no tarball', p.room / 'file', 'is not a tarball'))
+        wrong.append(('a file that is not a tarball', p.room / 'file', 'is not a tarball'))
     for what, path, pattern in wrong:
         p.refuses(
             f'make {p.make} refuses {p.variable}= with {what}', pattern, p.bring, **{p.variable: str(path)}
@@ -524,7 +524,7 @@ def test_other(p: Project) -> None:
         p.refuses(f'make bench refuses OTHER= with {what}', pattern, p.script, 'other', OTHER=str(path))
 
     wrong('a path that is not there', p.room / 'none', 'no such directory: give')
-    wrong('a directory that is no kernel', p.room / 'empty', 'is not a Linux source tree')
+    wrong('a directory that is not a kernel', p.room / 'empty', 'is not a Linux source tree')
     write(has / 'Kbuild', '')
     with p.check('OTHER= takes a directory as it is'):
         p.script('other', OTHER=str(has))

@@ -481,7 +481,7 @@ static void __init test_kexec(struct kunit *test)
 			for_each_cpu(cpu, &m->online) {
 				struct model_core *core = &m->core[model_core_of(m, cpu)];
 
-				/* With one core there is none to learn from in the last case. */
+				/* In the last case a single core has no other core to learn from. */
 				KUNIT_EXPECT_EQ(test, core->rmpopt_base,
 						which == 2 && tc->nr_cores == 1 ? BASE_EN :
 						bases[i] | BASE_EN);
@@ -797,7 +797,7 @@ static void __init test_pass_assigned(struct kunit *test)
 	for (region = 0; region < 4; region++)
 		expect_optimized(test, region * GB, region != 1);
 
-	/* That a page is assigned is no reason for a pass, that it is returned is one. */
+	/* A page that is returned is a reason for a pass. One that is assigned is not. */
 	model_assign(m, 3 * GB);
 	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
 	model_unassign(m, 1 * GB);
@@ -979,7 +979,7 @@ static void __init test_pass_moves_to_real_cpu(struct kunit *test)
 	KUNIT_EXPECT_GT(test, nr_moved, 0);
 }
 
-/* While a CPU is gone in spite of frozen hotplug there is no pass, but later. */
+/* If a CPU is gone in spite of frozen hotplug, the pass comes later. */
 static void __init test_pass_cpu_gone(struct kunit *test)
 {
 	struct rmpopt_model *m = test->priv;
@@ -1077,7 +1077,7 @@ static void __init test_follower_skips_stale(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, m->nr_verify, 16 + 7 * 4);
 	expect_optimized(test, 9 * GB, true);
 
-	/* The next pass is up to that. */
+	/* The next pass has to serve that. */
 	reset_counts(m);
 	run_pass();
 	KUNIT_EXPECT_EQ(test, m->nr_verify, 12 * SMT->nr_cores);
@@ -1201,7 +1201,7 @@ static void __init test_missed_and_returned(struct kunit *test)
 	expect_covered(test);
 }
 
-/* The first core may fail as well, which is no different from an assigned page. */
+/* The first core may fail as well. That looks like an assigned page. */
 static void __init test_leader_unable(struct kunit *test)
 {
 	struct rmpopt_model *m = test->priv;
@@ -1250,7 +1250,7 @@ static void __init test_request_restarts_timer(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
 }
 
-/* 30 seconds after the first unserved request or mark there is no waiting any more. */
+/* A pass does not wait for longer than 30 seconds after the first request or mark. */
 static void __init test_deadline(struct kunit *test)
 {
 	static void (* const firsts[])(void) = { snp_rmpopt_all_physmem, return_page };

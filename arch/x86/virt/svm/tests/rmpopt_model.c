@@ -142,7 +142,7 @@ struct saved_rmp {
  * @nr_live: Balance of allocations.
  * @fail_alloc: Fail the n-th allocation from now on, 0 for none.
  * @now: What the time is, in jiffies. It does not pass by itself.
- * @state: What the machine is up to.
+ * @state: What the machine is doing.
  * @panic: It is about to die.
  * @hold: Hold the first core of a pass at this address.
  * @held: The pass has got there.
@@ -349,7 +349,7 @@ static void model_call_hook(struct rmpopt_model *m, enum model_point point, u64 
 		m->hook(m, &step);
 }
 
-/* Whether this task holds cpus_read_lock(), @otherwise if there is no telling. */
+/* Whether this task holds cpus_read_lock(), or @otherwise if that is not known. */
 static bool cpus_held(bool otherwise)
 {
 	return IS_ENABLED(CONFIG_LOCKDEP) && debug_locks ? lockdep_is_cpus_held() : otherwise;

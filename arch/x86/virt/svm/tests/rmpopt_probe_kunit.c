@@ -183,7 +183,7 @@ static void __init test_probe_no_memory(struct kunit *test)
 	expect_covered(test);
 }
 
-/* SnpEn may be set at boot, then it is up to snp_rmptable_init() to freeze. */
+/* SnpEn may be set at boot. Then snp_rmptable_init() has to freeze hotplug. */
 static void __init test_hotplug_kexec(struct kunit *test)
 {
 	struct rmpopt_model *m = test->priv;

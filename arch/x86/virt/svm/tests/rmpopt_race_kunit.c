@@ -166,7 +166,7 @@ static void __init test_assigned_before_ipi(struct kunit *test)
 
 /*
  * A request that comes when a pass has been taken off the queue, but has not looked
- * why it runs: what hardware drops after that is up to the next pass.
+ * why it runs: the next pass has to serve what hardware drops after that.
  */
 static void hold_at_begin(struct rmpopt_model *m, const struct model_step *step)
 {
@@ -258,7 +258,7 @@ static void __init test_return_in_pass(struct kunit *test)
 #define RANDOM_REGIONS		50
 
 /**
- * struct random_state - What a random test is up to
+ * struct random_state - The state of a random test
  *
  * @rnd: Where random numbers come from.
  * @hot: Regions that conversions take place in.

@@ -620,7 +620,7 @@ typedef struct QEMU_PACKED SEVDataDownloadFirmware {
 } SEVDataDownloadFirmware;
 QEMU_BUILD_BUG_ON(sizeof(SEVDataDownloadFirmware) != 12);
 
-/* There is no firmware that it could be replaced with */
+/* The firmware cannot be replaced: there is no other one */
 static uint32_t sev_download_firmware(AMDPSP *s, void *buf, uint64_t pa)
 {
     return PSP_BAD_SIGNATURE;

@@ -34,7 +34,7 @@
 #define POLICY_ABI_MASK         0xffffULL
 #define POLICY_SMT              (1ULL << 16)
 #define POLICY_ONE              (1ULL << 17)
-/* CXL, AES-256-XTS, RAPL and ciphertext hiding: there is none of these */
+/* CXL, AES-256-XTS, RAPL and ciphertext hiding are not supported */
 #define POLICY_FEATURES         MAKE_64BIT_MASK(21, 4)
 #define POLICY_RESERVED         MAKE_64BIT_MASK(26, 38)
 

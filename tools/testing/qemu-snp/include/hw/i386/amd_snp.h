@@ -251,8 +251,7 @@ struct AMDSNPHost {
 extern AMDSNPHost *amd_snp;
 
 /*
- * What the C-bit selects is the same memory here, and what it is in an address
- * is no matter of the RMP.
+ * The C-bit of an address selects the same memory here. The RMP ignores it.
  */
 #define AMD_C_BIT               (1ULL << CPUID_8000_001F_EBX_C_BIT)
 
@@ -275,7 +274,7 @@ static inline uint64_t snp_entry_lo(const RMPEntry *entry)
 static inline uint64_t snp_entry_weight(uint64_t lo)
 {
     if (lo & RMP_ASSIGNED) {
-        /* A 2 MB page is no 4 KB page */
+        /* Only 4 KB pages count, not a 2 MB page */
         return lo & RMP_PAGE_SIZE_2M ? 0 : 1ULL << RMP_COUNT_ASSIGNED_SHIFT;
     }
     return lo & RMP_IMMUTABLE ? 1ULL << RMP_COUNT_FIXED_SHIFT : 0;

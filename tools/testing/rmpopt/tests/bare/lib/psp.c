@@ -226,7 +226,7 @@ void to_firmware(u64 pa)
 	u32 rc = update(pa, 0, 1, 0, 1, 0);
 
 	if (rc != RMP_OK)
-		note("page %llx can not be given to the firmware: %u", pa, rc);
+		note("page %llx cannot be given to the firmware: %u", pa, rc);
 }
 
 void to_hypervisor(u64 pa)
@@ -236,7 +236,7 @@ void to_hypervisor(u64 pa)
 	if (raw & E_IMMUTABLE && raw & E_ASSIGNED && raw != E_CONTEXT) {
 		model_put(pa, E_RECLAIM);
 		if (!psp_good(psp_reclaim(pa), SUCCESS))
-			note("page %llx can not be reclaimed", pa);
+			note("page %llx cannot be reclaimed", pa);
 	}
 	free_4k(pa);
 }
@@ -258,7 +258,7 @@ void drop_guest(u64 gctx)
 {
 	model_put(gctx, E_FIRMWARE);
 	if (psp_decommission(gctx))
-		note("guest %llx can not be decommissioned", gctx);
+		note("guest %llx cannot be decommissioned", gctx);
 	to_hypervisor(gctx);
 	psp_call(SNP_DF_FLUSH, NULL, 0);
 }

@@ -104,7 +104,7 @@ bool snp_enabled(void)
 void snp_enable(void *unused __unused)
 {
 	if (try_wrmsr(MSR_SYSCFG, rdmsr(MSR_SYSCFG) | SYSCFG_VMPL_EN | SYSCFG_SNP_EN) != NO_TRAP)
-		bail_out("SNP_EN can not be set");
+		bail_out("SNP_EN cannot be set");
 }
 
 static u64 result_flags(u32 eax)

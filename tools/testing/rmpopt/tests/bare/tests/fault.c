@@ -163,8 +163,8 @@ static void large_entry(void)
 	blocked(large, STORE_8, "2M mapping");
 	is(free_4k(PAGE), RMP_OK, "free one page");
 	allowed(p, "4K mapping of it can be written");
-	blocked(last, STORE_8, "4K mapping of another can not");
-	blocked(large + 5 * SZ_4K, STORE_8, "2M mapping of it can not");
+	blocked(last, STORE_8, "4K mapping of another cannot");
+	blocked(large + 5 * SZ_4K, STORE_8, "2M mapping of it cannot");
 	is(free_all_4k(AREA), RMP_OK, "free all");
 	allowed(large, "2M mapping can be written");
 	allowed(last, "4K mapping can be written");

@@ -78,7 +78,7 @@ void tests_insn(void)
 	is(check_raw(P), 0, "no entry changed");
 }
 
-/* Operands that can not be read. */
+/* Operands that cannot be read. */
 static void update_operands(void)
 {
 	struct rmp_state s = { .assigned = 1, .asid = 5 };
@@ -188,7 +188,7 @@ void tests_update(void)
 	section("rmpupdate immutable");
 	is(update(FIXED + SZ_4K, 0, 1, 0, 1, 0), RMP_OK, "assign an immutable 4K");
 	is(*rmp_raw(FIXED + SZ_4K), 5, "immutable in memory");
-	is(update(FIXED + SZ_4K, 0, 0, 0, 0, 0), RMP_FAIL_PERMISSION, "can not be freed");
+	is(update(FIXED + SZ_4K, 0, 0, 0, 0, 0), RMP_FAIL_PERMISSION, "cannot be freed");
 	is(update(FIXED + SZ_4K, 0, 1, 0, 1, 0), RMP_FAIL_PERMISSION, "nor set again");
 	is(update(FIXED + SZ_4K, 0, 1, 0, 0, 3), RMP_FAIL_PERMISSION, "nor given to a guest");
 	is(update(FIXED + SZ_4K, 0, 2, 0, 0, 0), RMP_FAIL_INPUT, "input comes before permission");
@@ -197,7 +197,7 @@ void tests_update(void)
 	is(update(FIXED + 2 * SZ_4K, 0, 0, 0, 0, 0), RMP_OK, "and freed");
 	is(check_raw(FIXED), 0, "entries in memory");
 	is(update(FIXED + SZ_2M, 0x200000, 1, 1, 1, 4), RMP_OK, "assign an immutable 2M");
-	is(update(FIXED + SZ_2M, 0, 0, 1, 0, 0), RMP_FAIL_PERMISSION, "can not be freed");
+	is(update(FIXED + SZ_2M, 0, 0, 1, 0, 0), RMP_FAIL_PERMISSION, "cannot be freed");
 	is(update(FIXED + SZ_2M + 9 * SZ_4K, 0, 1, 0, 0, 0), RMP_FAIL_PERMISSION,
 	   "4K in it: permission before overlap");
 	is(psmash(FIXED + SZ_2M), RMP_FAIL_PERMISSION, "PSMASH has no permission");

@@ -177,7 +177,7 @@ void tests_msr_reset(void)
 		is(refused_bits(MSR_RMP_CFG), ~RMP_CFG_VALID, "RMP_CFG: reserved bits are #GP");
 		plain_bits(MSR_RMP_CFG, RMP_CFG_VALID, "RMP_CFG");
 	}
-	/* VMPL_EN can not be cleared again: on this vCPU alone, and not here. */
+	/* VMPL_EN cannot be cleared again: on this vCPU alone, and not here. */
 	for (u32 i = 0, bad = 0; i <= 64; i++) {
 		if (i == 64)
 			is(bad, 0, "SYSCFG: reserved bits are #GP");
@@ -273,10 +273,10 @@ void tests_msr_enable(void)
 	is(try_wrmsr(MSR_SYSCFG, SYSCFG_SNP_EN), NO_TRAP, "set");
 	is(rdmsr(MSR_SYSCFG), syscfg, "SYSCFG reads MEM_ENC and SNP_EN");
 	try_wrmsr(MSR_SYSCFG, 0);
-	is(rdmsr(MSR_SYSCFG), syscfg, "can not be cleared");
+	is(rdmsr(MSR_SYSCFG), syscfg, "cannot be cleared");
 	is(try_wrmsr(MSR_SYSCFG, syscfg | SYSCFG_VMPL_EN), NO_TRAP, "VMPL_EN set");
 	try_wrmsr(MSR_SYSCFG, syscfg);
-	is(rdmsr(MSR_SYSCFG), syscfg | SYSCFG_VMPL_EN, "VMPL_EN can not be cleared");
+	is(rdmsr(MSR_SYSCFG), syscfg | SYSCFG_VMPL_EN, "VMPL_EN cannot be cleared");
 	plain_bits(MSR_SYSCFG, SYSCFG_PLAIN, "SYSCFG");
 
 	if (other) {
@@ -293,7 +293,7 @@ void tests_msr_enable(void)
 	is(*rmp_raw(PLANTED + SZ_4K), 3ULL << 61, "of this one alone");
 	is(update(PLANTED + SZ_4K, 0, 0, 0, 0, 0), RMP_OK, "free a page that is free");
 	is(*rmp_raw(PLANTED + SZ_4K), 0, "which clears them as well");
-	is(store_on(0, p), VEC_PF, "this vCPU can not write it");
+	is(store_on(0, p), VEC_PF, "this vCPU cannot write it");
 	if (other)
 		is(store_on(other, p), NO_TRAP, "one without SNP_EN can");
 	for (u32 i = 1; i < nr_cpus; i++)

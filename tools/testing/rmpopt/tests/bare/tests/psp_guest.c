@@ -59,7 +59,7 @@ static u64 state_page(enum state st)
 static void assign(u64 pa, u64 gpa, u32 immutable, u32 asid)
 {
 	if (update(pa, gpa, 1, 0, immutable, asid) != RMP_OK)
-		note("page %llx can not be assigned", pa);
+		note("page %llx cannot be assigned", pa);
 }
 
 static void guest_page(u64 gctx, u32 type, u64 pa, u64 gpa, u32 asid)
@@ -67,7 +67,7 @@ static void guest_page(u64 gctx, u32 type, u64 pa, u64 gpa, u32 asid)
 	assign(pa, gpa, 1, asid);
 	model_put(pa, E_GUEST(gpa, asid) | (type == VMSA ? E_VMSA : 0));
 	if (psp_update(gctx, type, pa))
-		note("page %llx can not be launched", pa);
+		note("page %llx cannot be launched", pa);
 }
 
 static void make_state(enum state st)

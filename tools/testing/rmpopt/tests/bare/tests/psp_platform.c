@@ -494,7 +494,7 @@ static void change_bits(void *p)
 
 	a->value = (rdmsr(a->msr) & ~a->clear) | a->set;
 	if ((a->set || a->clear) && try_wrmsr(a->msr, a->value) != NO_TRAP)
-		note("MSR %x can not be %llx", a->msr, a->value);
+		note("MSR %x cannot be %llx", a->msr, a->value);
 	a->value = rdmsr(a->msr);
 }
 
@@ -727,9 +727,9 @@ static void fixed_page(u64 pa, const char *text)
 {
 	u8 *p = map_4k(60, pa, PTE_ALL), *large = map_2m(20, ALIGN_DOWN(pa, SZ_2M), PTE_ALL);
 
-	is(update(pa, 0, 0, 0, 0, 0), RMP_FAIL_PERMISSION, "%s: can not be freed", text);
-	is(update(pa, 0, 1, 0, 0, 5), RMP_FAIL_PERMISSION, "%s: can not be assigned", text);
-	is(update(pa, 0, 1, 0, 1, 0), RMP_FAIL_PERMISSION, "%s: can not be given to the firmware", text);
+	is(update(pa, 0, 0, 0, 0, 0), RMP_FAIL_PERMISSION, "%s: cannot be freed", text);
+	is(update(pa, 0, 1, 0, 0, 5), RMP_FAIL_PERMISSION, "%s: cannot be assigned", text);
+	is(update(pa, 0, 1, 0, 1, 0), RMP_FAIL_PERMISSION, "%s: cannot be given to the firmware", text);
 	is(update(ALIGN_DOWN(pa, SZ_2M), 0, 1, 1, 0, 5), RMP_FAIL_PERMISSION, "%s: nor its 2M", text);
 	is(psmash(ALIGN_DOWN(pa, SZ_2M)), RMP_FAIL_INPUT, "%s: PSMASH", text);
 	for (u32 i = 0; i < NR_STORES; i++)
@@ -767,14 +767,14 @@ static void after_init(void)
 	read_page(PSP_FIXED + 4 * SZ_4K, "its neighbour");
 	for (u32 i = 0; psp_has_iommu() && i < ARRAY_SIZE(iommu_pages); i++) {
 		p = map_4k(60, iommu_pages[i], PTE_ALL);
-		is(try_store((void *)p, 1, STORE_8), VEC_PF, "IOMMU page %u can not be written", i);
+		is(try_store((void *)p, 1, STORE_8), VEC_PF, "IOMMU page %u cannot be written", i);
 		is(this_cpu()->trap.error, PF_P | PF_W | PF_RMP, "because of the RMP");
 		is(try_load(p, &v), NO_TRAP, "but read");
 		is(free_4k(iommu_pages[i]), RMP_FAIL_PERMISSION, "nor freed");
 		read_page(iommu_pages[i], "it");
 	}
 	p = map_4k(60, rmp_base, PTE_ALL);
-	is(try_store((void *)p, 1, STORE_8), VEC_PF, "RMP memory can not be written");
+	is(try_store((void *)p, 1, STORE_8), VEC_PF, "RMP memory cannot be written");
 	rmpopt_all(0, 1, 0, 0, "RMPOPT works but for regions with fixed pages");
 	rmpopt_all(1, 1, 0, 0, "and is reported so");
 }
@@ -848,7 +848,7 @@ static void tmr_states(void)
 		to_firmware(pa);
 	}
 	gives(psp_init(0, PSP_TMR, SZ_1M), SUCCESS, "all of the firmware");
-	gives(psp_reclaim(PSP_TMR), INVALID_PAGE_STATE, "its pages can not be reclaimed");
+	gives(psp_reclaim(PSP_TMR), INVALID_PAGE_STATE, "its pages cannot be reclaimed");
 	gives(psp_gctx(PSP_TMR + SZ_4K), INVALID_PAGE_STATE, "nor made a context");
 	tmr_drop();
 }
@@ -897,7 +897,7 @@ static void down(u32 flags, bool no_buffer)
 	make_guest(ctx, 1);
 	to_firmware(page);
 	update(guest, 0x1000, 1, 0, 0, 1);
-	is(stores(page) + stores(guest) + stores(ctx), 3 * nr_cpus, "assigned pages can not be written");
+	is(stores(page) + stores(guest) + stores(ctx), 3 * nr_cpus, "assigned pages cannot be written");
 	if (has.rmpopt && has.segments)
 		is(rmpopt_clean(0), nr_cpus, "a region is optimized");
 
@@ -932,7 +932,7 @@ static void down(u32 flags, bool no_buffer)
 	for (u32 i = 0; i < nr_cpus; i++)
 		bad += !(bits_on(i, MSR_SYSCFG, 0, 0) & SYSCFG_SNP_EN);
 	is(bad, 0, "SNP_EN stays on all vCPUs");
-	is(stores(page) + stores(guest) + stores(ctx), 3 * nr_cpus, "assigned pages can not be written");
+	is(stores(page) + stores(guest) + stores(ctx), 3 * nr_cpus, "assigned pages cannot be written");
 	is(free_4k(guest), RMP_OK, "RMPUPDATE works");
 	is(stores(guest), 0, "and frees");
 	is(free_4k(page), RMP_FAIL_PERMISSION, "but not immutable pages");
@@ -989,7 +989,7 @@ static void on_cpu_base_off(void *unused __unused)
 {
 	if (this_cpu()->core != this_cpu()->index)
 		return;
-	is(set_rmpopt_base(WINDOW), VEC_GP, "RMPOPT_EN can not be set, vCPU %u", this_cpu()->index);
+	is(set_rmpopt_base(WINDOW), VEC_GP, "RMPOPT_EN cannot be set, vCPU %u", this_cpu()->index);
 	is(set_rmpopt_base(R0 | 1), VEC_GP, "nor with another base");
 	is(set_rmpopt_base(R0), NO_TRAP, "without RMPOPT_EN another base can be written");
 	is(set_rmpopt_base(0), NO_TRAP, "and 0");

@@ -203,7 +203,7 @@ static void locked(void)
 	is(set_rmpopt_base(BIT(12)), VEC_GP, "reserved bits are #GP");
 	is(rdmsr(MSR_RMPOPT_BASE), 1, "and have no effect");
 	if (sibling) {
-		is(base_on(sibling, 0), vector, "the sibling can not disable it");
+		is(base_on(sibling, 0), vector, "the sibling cannot disable it");
 		is(base_on(sibling, SZ_1G | 1), vector, "nor move it");
 		is(rmpopt_on(sibling, R0, 1), 1, "and sees the table as it was");
 		is(base_on(sibling, 1), NO_TRAP, "it can write the same value");

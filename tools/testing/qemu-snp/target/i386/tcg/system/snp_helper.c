@@ -346,7 +346,7 @@ bool x86_cpu_snp_write_allowed(CPUX86State *env, hwaddr pa, uint64_t mapping,
 
         snp_count(&snp->stats.skipped, 1);
         if (unlikely(amd_snp_blocked(s, pa, RMP_PAGE_4K))) {
-            /* An RMPUPDATE that is under way is none, so look again */
+            /* A concurrent RMPUPDATE is not a violation: check again, locked */
             qemu_spin_lock(&s->lock);
             hole = snp_optimized(snp->core, pa) &&
                    amd_snp_blocked(s, pa, RMP_PAGE_4K);
@@ -451,7 +451,7 @@ static void snp_set_carry(CPUX86State *env, bool carry)
     CC_OP = CC_OP_EFLAGS;
 }
 
-/* In a guest there is no SNP host: the bits of CPUID are the hypervisor's */
+/* A guest is not an SNP host: its CPUID bits are the hypervisor's */
 static void snp_check_host(CPUX86State *env, bool needs_snp, uintptr_t ra)
 {
     if ((env->hflags & HF_GUEST_MASK) || (needs_snp && !snp_enabled(env))) {
@@ -746,7 +746,7 @@ void helper_rmpopt(CPUX86State *env)
 
     pa = QEMU_ALIGN_DOWN(pa, RMPOPT_REGION_SIZE);
     if (ready && function == RMPOPT_VERIFY) {
-        /* Which executes the instruction anew. Outside there is no region. */
+        /* That executes the instruction again. Outside there is no region. */
         if (!outside) {
             wait_while_held(env, pa, GETPC());
         }
