@@ -378,11 +378,19 @@ class Run:
             self.judge.judge('referee: all expectations are compared', False)
 
 
+def parameters():
+    """Each configuration. Where vCPUs run in parallel, no other test may take their cores."""
+    for configuration in (Configuration(**data) for data in DATA['configuration']):
+        parallel = configuration.smp != '1' and 'thread=multi' in configuration.accel
+        yield pytest.param(
+            configuration,
+            id=configuration.slug(),
+            marks=[pytest.mark.all_cores] if parallel else [],
+        )
+
+
 @pytest.mark.needs('bare')
-@pytest.mark.all_cores
-@pytest.mark.parametrize(
-    'configuration', [Configuration(**data) for data in DATA['configuration']], ids=Configuration.slug
-)
+@pytest.mark.parametrize('configuration', parameters())
 def test_bare(judge, configuration):
     judge.logs.append(pathlib.Path(judge.out.name))
     command = configuration.command_line()
