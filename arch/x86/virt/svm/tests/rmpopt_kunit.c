@@ -481,7 +481,7 @@ static void __init test_kexec(struct kunit *test)
 			for_each_cpu(cpu, &m->online) {
 				struct model_core *core = &m->core[model_core_of(m, cpu)];
 
-				/* In the last case a single core has no other core to learn from. */
+				/* In the last case a single core cannot learn from others. */
 				KUNIT_EXPECT_EQ(test, core->rmpopt_base,
 						which == 2 && tc->nr_cores == 1 ? BASE_EN :
 						bases[i] | BASE_EN);
