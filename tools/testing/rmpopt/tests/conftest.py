@@ -15,7 +15,10 @@ import time
 
 import pytest
 
-from judge import LOGS, Judge, tail
+from judge import LOGS, TOP, Judge, tail
+
+# Failed judgements of a test that are shown: a bare kernel makes thousands.
+SHOWN = 60
 
 
 def pytest_addoption(parser):
@@ -87,7 +90,9 @@ def pytest_pyfunc_call(pyfuncitem):
         pyfuncitem.user_properties += [('passed', made.passed), ('failed', len(made.failures))]
         pyfuncitem.user_properties += [('note', note) for note in made.notes]
     if made.failures:
-        pytest.fail('\n'.join(made.failures), pytrace=False)
+        more = len(made.failures) - SHOWN
+        rest = [f'... and {more} more, see {os.path.relpath(made.out.name, TOP)}'] if more > 0 else []
+        pytest.fail('\n'.join(made.failures[:SHOWN] + rest), pytrace=False)
     return True
 
 
