@@ -126,17 +126,22 @@ def command_line(
     return line + list(options)
 
 
-def nodes_of(cpus, *sizes) -> list[str]:
-    """Nodes of so many GB, all but the first without CPUs."""
+def node_options(*sizes_and_cpus) -> list[str]:
+    """Nodes of so many GB with these CPUs, as in '0-3', or with none."""
     options = []
-    for node, size in enumerate(sizes):
+    for node, (size, cpus) in enumerate(sizes_and_cpus):
         options += [
             '-object',
             f'memory-backend-ram,id=m{node},size={size}G',
             '-numa',
-            f'node,memdev=m{node}' + (f',cpus=0-{cpus - 1}' if not node else ''),
+            f'node,memdev=m{node}' + (f',cpus={cpus}' if cpus else ''),
         ]
     return options
+
+
+def nodes_of(cpus, *sizes) -> list[str]:
+    """Nodes of so many GB, all but the first without CPUs."""
+    return node_options(*((size, '' if node else f'0-{cpus - 1}') for node, size in enumerate(sizes)))
 
 
 def nodes(cpus, gigabytes=4) -> list[str]:
@@ -154,16 +159,7 @@ NODES = {
     'smp': '6,sockets=3,cores=1,threads=2',
     'memory': '9G',
     'append': 'host.modules=no',
-    'options': tuple(
-        part
-        for node, size in enumerate((4, 2, 2, 1))
-        for part in (
-            '-object',
-            f'memory-backend-ram,id=m{node},size={size}G',
-            '-numa',
-            f'node,memdev=m{node}' + (f',cpus={2 * node}-{2 * node + 1}' if node < 3 else ''),
-        )
-    ),
+    'options': tuple(node_options((4, '0-1'), (2, '2-3'), (2, '4-5'), (1, ''))),
 }
 # One of each of these nodes
 CPUS = 0, 2, 4

@@ -2,6 +2,7 @@
 """Judgements: a test makes many, tells each as it is made, and goes on after one that fails."""
 import os
 import pathlib
+import re
 import sys
 import threading
 from typing import Any, Callable, TextIO
@@ -54,6 +55,11 @@ class Judge:
 
     def total(self) -> str:
         return f'{self.passed} passed, {len(self.failures)} failed'
+
+
+def slug(text: str) -> str:
+    """A name for files and for pytest -k"""
+    return re.sub(r'[^A-Za-z0-9]+', '-', text).strip('-')
 
 
 def tail(path: pathlib.Path, lines: int = 25) -> str:

@@ -12,7 +12,7 @@ import pathlib
 import re
 import tomllib
 
-from judge import BUILD
+from judge import BUILD, slug
 
 LINUX = BUILD / 'linux'
 
@@ -25,7 +25,7 @@ class Mutation:
     replace: str
 
     def slug(self):
-        return re.sub(r'[^A-Za-z0-9]+', '-', self.name).strip('-')
+        return slug(self.name)
 
     def original(self):
         return (LINUX / self.file).read_text(encoding='utf-8')

@@ -10,12 +10,11 @@ import contextlib
 import fcntl
 import os
 import pathlib
-import re
 import time
 
 import pytest
 
-from judge import LOGS, TOP, Judge, tail
+from judge import LOGS, TOP, Judge, slug, tail
 
 # Failed judgements of a test that are shown: a bare kernel makes thousands.
 SHOWN = 60
@@ -44,7 +43,7 @@ def pytest_collection_modifyitems(config, items):
 def log_name(item):
     """As life-cycle-kdump-x86-shutdown: of the file, and of the parameters or else the function."""
     name = item.callspec.id if hasattr(item, 'callspec') else item.originalname.removeprefix('test_')
-    return re.sub(r'[^A-Za-z0-9]+', '-', f'{item.path.stem.removeprefix("test_")}-{name}').strip('-')
+    return slug(f'{item.path.stem.removeprefix("test_")}-{name}')
 
 
 @pytest.fixture(name='judge')

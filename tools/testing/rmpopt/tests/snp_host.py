@@ -14,6 +14,7 @@ import pytest
 
 import host
 from host import HostError
+from judge import slug
 
 GB = 1 << 30
 # What a core's RMPOPT table covers
@@ -83,11 +84,10 @@ def scenario(name, kind=None, others=(), kernel=DEFAULT, **arguments):
         chosen = function.__dict__.setdefault('scenarios', [])
 
         def add(properties, kernel):
-            slug = '-'.join(re.findall('[A-Za-z0-9_]+', ' '.join((name, *properties.values()))))
             chosen.append(
                 pytest.param(
                     (kind or SnpHost, {**arguments, 'kernel': kernel, 'properties': properties}),
-                    id=slug,
+                    id=slug(' '.join((name, *properties.values()))),
                     marks=pytest.mark.needs(f'host {kernel}'),
                 )
             )

@@ -24,7 +24,7 @@ import tomllib
 import pytest
 
 from host import qemu_paths
-from judge import BUILD
+from judge import BUILD, slug
 from qmp import Qmp
 
 DATA = tomllib.loads((pathlib.Path(__file__).parent / 'bare/configurations.toml').read_text(encoding='utf-8'))
@@ -61,9 +61,6 @@ class Configuration:
     flags: list[str] = dataclasses.field(default_factory=list)
     resets: int = 0
     provokes: list[str] = dataclasses.field(default_factory=list)
-
-    def slug(self):
-        return re.sub(r'[^A-Za-z0-9]+', '-', self.name).strip('-')
 
     def provoked(self):
         """Regular expressions of what QEMU may say"""
@@ -384,7 +381,7 @@ def parameters():
         parallel = configuration.smp != '1' and 'thread=multi' in configuration.accel
         yield pytest.param(
             configuration,
-            id=configuration.slug(),
+            id=slug(configuration.name),
             marks=[pytest.mark.all_cores] if parallel else [],
         )
 

@@ -16,16 +16,7 @@ IOMMU = 'amd-iommu,snp=on'
 TWO_NODES = {
     'memory': '6G',
     'smp': '8,sockets=2,cores=2,threads=2',
-    'options': tuple(
-        part
-        for node, cpus in enumerate(('0-3', '4-7'))
-        for part in (
-            '-object',
-            f'memory-backend-ram,id=m{node},size=3G',
-            '-numa',
-            f'node,memdev=m{node},cpus={cpus}',
-        )
-    ),
+    'options': tuple(host.node_options((3, '0-3'), (3, '4-7'))),
 }
 
 IOMMU_ON = 'AMD-Vi: IOMMU SNP support enabled'
