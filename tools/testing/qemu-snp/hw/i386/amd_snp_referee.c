@@ -234,6 +234,7 @@ static void snp_get_vcpus(Object *obj, Visitor *v, const char *name,
         vcpu->checked = qatomic_read(&snp->stats.checked);
         vcpu->skipped = qatomic_read(&snp->stats.skipped);
         vcpu->faults = qatomic_read(&snp->stats.faults);
+        vcpu->interrupts = qatomic_read(&snp->stats.interrupts);
         QAPI_LIST_APPEND(tail, vcpu);
     }
     visit_type_AmdSnpVcpuList(v, name, &list, errp);

@@ -120,6 +120,7 @@ typedef struct SnpCpuStats {
     uint64_t checked;
     uint64_t skipped;
     uint64_t faults;
+    uint64_t interrupts;
 } SnpCpuStats;
 
 /* What a vCPU of a model with SEV-SNP has besides its MSRs */
