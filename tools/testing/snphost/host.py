@@ -45,10 +45,13 @@ COMPLAINT = re.compile(
 )
 # What the series says when RMPOPT is set up: cores, first and last byte
 RMPOPT_ENABLED = re.compile(r'RMPOPT enabled on (\d+) cores for \[0x([0-9a-f]+) - 0x([0-9a-f]+)\]')
-# Nanoseconds. RMPOPT of two passes is at least as far apart, that of one is closer.
+# Nanoseconds. RMPOPT of the cores that go first in two passes is at least as far apart, that of
+# one is closer.
 PASS_GAP = 5_000_000_000
-# Regions per IPI: RMPOPT_BATCH
+# Regions per tick or IPI: RMPOPT_BATCH
 BATCH = 16
+# Milliseconds, with CONFIG_HZ_250
+TICK = 4
 LOAD = 'modprobe ccp && modprobe kvm-amd'
 # Taint of an oops, a warning and a soft lockup
 TAINT = 1 << 7 | 1 << 9 | 1 << 14
@@ -163,6 +166,46 @@ NODES = {
 }
 # One of each of these nodes
 CPUS = 0, 2, 4
+
+
+def passes_of(journal) -> list[list[dict]]:
+    """
+    Entries of RMPOPT, a list for each pass. The core that goes first makes a pass. The others
+    catch up as soon as they run, be it after the next pass has begun: they execute RMPOPT for
+    regions that it has optimized. That they owe no more if one of them goes first itself, as
+    then the region has lost a page since, or if the firmware initializes the RMP or SNP ends.
+    """
+    result: list[list[dict]] = []
+    # By core and address: the pass that a core has yet to follow, and whether the region was
+    # cleared since
+    owed: dict[tuple[int, int], list] = {}
+    cores = {e['core'] for e in journal if e['what'] in ('rmpopt', 'base')}
+    # The core that went first the last time, and when
+    leader, last = -1, -PASS_GAP
+    for e in journal:
+        if e['what'] in ('clear-all', 'base-off'):
+            owed.clear()
+        elif e['what'] == 'clear':
+            for core in cores:
+                if (core, e['address']) in owed:
+                    owed[core, e['address']][1] = True
+        if e['what'] != 'rmpopt' or e['value']:
+            continue
+        near = e['at'] <= last + PASS_GAP
+        follows, cleared = owed.pop((e['core'], e['address']), (None, False))
+        # RMPOPT of a follower fails in a region that was cleared, or it leaves the region out
+        # as one for the next pass. So if it succeeds, or is one of many, it goes first.
+        if follows is not None and not (cleared and (e['result'] or near and e['core'] == leader)):
+            follows.append(e)
+            continue
+        if not near:
+            result.append([])
+        result[-1].append(e)
+        leader, last = e['core'], e['at']
+        if e['result']:
+            for core in cores - {e['core']}:
+                owed[core, e['address']] = [result[-1], False]
+    return result
 
 
 class Log:
@@ -297,6 +340,7 @@ class Host:
         self.arguments = arguments
         self.options = list(options)
         self.boot_timeout = boot_timeout
+        self.virtual_time = virtual_time
         if virtual_time:
             shift = VIRTUAL_TIME_SHIFT if virtual_time is True else virtual_time
             self.options += ['-icount', f'shift={shift},sleep=off']
@@ -525,6 +569,19 @@ class Host:
             raise self.error('/proc/iomem: no System RAM')
         return [(int(start, 16), int(end, 16)) for start, end in found]
 
+    @staticmethod
+    def catch_up_ms(regions) -> int:
+        """For how long a core may have to run to catch up: two ticks, and one for each further batch"""
+        return (1 + max(1, -(-regions // BATCH))) * TICK
+
+    def run_all_cpus(self, regions=BATCH):
+        """
+        Has each online CPU run for as long as its core may take to catch up with so many regions.
+        Without virtual time the host may stop a vCPU meanwhile, so that takes longer.
+        """
+        ms = self.catch_up_ms(regions) * (1 if self.virtual_time else 10)
+        self.check(f'spin $(cat /sys/devices/system/cpu/online) {ms}')
+
     def program(self, command) -> Program:
         """Starts one program with arguments; it may use no other syntax of the shell."""
         return Program(self, command)
@@ -565,11 +622,4 @@ class Host:
 
     def passes(self, since=0) -> list[list[dict]]:
         """Those that began at SINCE or later: what RMPOPT was executed for, one after the other."""
-        result: list[list[dict]] = []
-        for e in self.journal():
-            if e['what'] != 'rmpopt' or e['value']:
-                continue
-            if not result or e['at'] > result[-1][-1]['at'] + PASS_GAP:
-                result.append([])
-            result[-1].append(e)
-        return [entries for entries in result if entries[0]['at'] >= since]
+        return [entries for entries in passes_of(self.journal()) if entries[0]['at'] >= since]
