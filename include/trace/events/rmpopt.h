@@ -5,6 +5,8 @@
 #if !defined(_TRACE_RMPOPT_H) || defined(TRACE_HEADER_MULTI_READ)
 #define _TRACE_RMPOPT_H
 
+#include <linux/bitmap.h>
+#include <linux/irqflags.h>
 #include <linux/tracepoint.h>
 
 /* RMPOPT_REASON_* and struct rmpopt_pass: arch/x86/virt/svm/rmpopt_regions.h */
@@ -44,8 +46,7 @@ TRACE_EVENT(rmpopt_pass_end,
 		__field(unsigned int,	queried)
 		__field(unsigned int,	regions)
 		__field(unsigned int,	optimized)
-		__field(unsigned int,	missed)
-		__field(unsigned int,	ipis)
+		__field(unsigned int,	behind)
 		__field(u64,		ns)
 	),
 
@@ -55,15 +56,13 @@ TRACE_EVENT(rmpopt_pass_end,
 		__entry->queried = pass->queried;
 		__entry->regions = pass->regions;
 		__entry->optimized = pass->optimized;
-		__entry->missed = pass->missed;
-		__entry->ipis = pass->ipis;
+		__entry->behind = pass->behind;
 		__entry->ns = ns;
 	),
 
-	TP_printk("reason=%s cores=%u queried=%u regions=%u optimized=%u missed=%u ipis=%u ns=%llu",
+	TP_printk("reason=%s cores=%u queried=%u regions=%u optimized=%u behind=%u ns=%llu",
 		  show_rmpopt_reason(__entry->reason), __entry->cores, __entry->queried,
-		  __entry->regions, __entry->optimized, __entry->missed, __entry->ipis,
-		  __entry->ns)
+		  __entry->regions, __entry->optimized, __entry->behind, __entry->ns)
 );
 
 TRACE_EVENT(rmpopt_verdict,
@@ -82,6 +81,28 @@ TRACE_EVENT(rmpopt_verdict,
 	),
 
 	TP_printk("pa=0x%llx optimized=%d", __entry->pa, __entry->optimized)
+);
+
+TRACE_EVENT(rmpopt_catch_up,
+	TP_PROTO(unsigned int regions, const unsigned long *todo, unsigned int nr),
+
+	TP_ARGS(regions, todo, nr),
+
+	TP_STRUCT__entry(
+		__field(unsigned int,	regions)
+		__field(unsigned int,	left)
+		__field(bool,		ipi)
+	),
+
+	TP_fast_assign(
+		__entry->regions = regions;
+		/* Others may add to it. */
+		__entry->left = data_race(bitmap_weight(todo, nr));
+		/* Timers run with interrupts enabled. */
+		__entry->ipi = irqs_disabled();
+	),
+
+	TP_printk("regions=%u left=%u ipi=%d", __entry->regions, __entry->left, __entry->ipi)
 );
 
 TRACE_EVENT(rmpopt_stale,

@@ -23,8 +23,7 @@
  * @queried: Regions that the hardware was asked about.
  * @regions: Stale regions that the core which goes first has visited.
  * @optimized: Those of them for which RMPOPT has succeeded on that core.
- * @missed: Those of the latter that some core has missed, and are stale again.
- * @ipis: IPIs sent to the other cores.
+ * @behind: Cores that have not caught up at the end.
  */
 struct rmpopt_pass {
 	unsigned int reason;
@@ -32,8 +31,7 @@ struct rmpopt_pass {
 	unsigned int queried;
 	unsigned int regions;
 	unsigned int optimized;
-	unsigned int missed;
-	unsigned int ipis;
+	unsigned int behind;
 };
 
 /**

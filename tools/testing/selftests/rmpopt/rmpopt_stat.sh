@@ -3,12 +3,13 @@
 #
 # rmpopt_stat.sh [-t SECONDS] COMMAND [ARGUMENT]...
 #
-# Executes COMMAND, waits for the end of the RMPOPT pass that it leads to, and prints what
-# that has cost, one line of JSON:
+# Executes COMMAND, waits for the end of the RMPOPT pass that it leads to, has each CPU run
+# for a while so that it catches up, and prints what that has cost, one line of JSON:
 #
 #	passes		passes that have ended
 #	ns		how long they took
-#	ipis		times that each CPU was interrupted on behalf of a pass
+#	ticks		ticks at which each CPU has caught up
+#	ipis		times that each CPU was interrupted on behalf of RMPOPT
 #	interrupts	function call interrupts of each CPU since COMMAND began, whoever it was
 #	said		what the kernel says of the last pass, if it has that trace event
 #
@@ -69,9 +70,10 @@ record()
 	record $all workqueue/workqueue_execute_start "$work" &&
 	record $all workqueue/workqueue_execute_end "$work" &&
 	record $ends workqueue/workqueue_execute_end "$work" &&
-	record $all csd/csd_function_entry 'func.function == rmpopt_follow'
+	record $all csd/csd_function_entry 'func.function == rmpopt_catch_up_now'
 } 2>/dev/null
 record $all rmpopt/rmpopt_pass_end
+record $all rmpopt/rmpopt_catch_up
 
 interrupts()
 {
@@ -89,6 +91,10 @@ timeout "$wait" sh -c '
 		*workqueue_execute_end*) [ ! "$done" ] || exit 0 ;;
 		esac
 	done' <$ends/trace_pipe 2>/dev/null
+for cpu in /sys/devices/system/cpu/cpu[0-9]*; do
+	# shellcheck disable=SC2016
+	taskset -c "${cpu##*cpu}" sh -c 'i=0; while [ $i -lt 50000 ]; do i=$((i + 1)); done'
+done
 interrupts >"$dir/after"
 
 cat $all/trace >"$dir/trace"
@@ -114,11 +120,13 @@ awk '
 		at = $2 + 0
 	}
 	$3 == "csd_function_entry:" { ipis[cpu]++ }
+	$3 == "rmpopt_catch_up:" && /ipi=0/ { ticks[cpu]++ }
 	$3 == "workqueue_execute_start:" { begin = at }
 	$3 == "workqueue_execute_end:" { passes++; ns += (at - begin) * 1e9 }
 	$3 == "rmpopt_pass_end:" { said = $0; sub(/.*rmpopt_pass_end: /, "", said) }
 	END {
 		printf "{\"passes\": %d, \"ns\": %.0f, ", passes, ns
+		printf "\"ticks\": %s, ", list(ticks, nr)
 		printf "\"ipis\": %s, \"interrupts\": %s, ", list(ipis, nr), list(total, nr)
 		printf "\"said\": \"%s\"}\n", said
 	}' "$dir/interrupts" "$dir/trace"

@@ -13,7 +13,7 @@ static void execute_real_insn(void *nr_true)
 		atomic_inc(nr_true);
 }
 
-/* #UD is handled in process context and in IPIs, and reported once. */
+/* #UD is handled in tasks and in IPIs, and reported once. */
 static void __init test_fault(struct kunit *test)
 {
 	atomic_t nr_true = ATOMIC_INIT(0);
@@ -180,10 +180,11 @@ static void __init test_housekeeping(struct kunit *test)
 		0x0001, 0x5555, 0xaaaa, 0x00ff, 0xff00, 0xfffe, 0x0cf0, 0x0ff1,
 	};
 	const struct topology_case *tc = test->param_value;
+	unsigned int i, cpu, worker, leader;
 	struct rmpopt_model *m = test->priv;
-	unsigned int i, cpu;
 
 	invent_topology(test, tc);
+	worker = m->cpu;
 
 	for (i = 0; i < ARRAY_SIZE(housekeeping); i++) {
 		cpumask_clear(&m->housekeeping);
@@ -194,9 +195,24 @@ static void __init test_housekeeping(struct kunit *test)
 
 		snp_setup_rmpopt();
 		expect_base(test, tc, BASE_EN, 1);
+
+		/* The worker goes first itself, or the first one that is not isolated. */
+		leader = worker;
+		for_each_cpu_and(cpu, &m->online, &m->housekeeping) {
+			if (cpumask_test_cpu(worker, &m->housekeeping))
+				break;
+			if (cpu == worker_of(m, cpu)) {
+				leader = cpu;
+				break;
+			}
+		}
 		run_pass();
-		KUNIT_EXPECT_EQ(test, expect_batch(test, 0, 0, 4, 0, tc->nr_cores), m->nr_event);
+		KUNIT_EXPECT_EQ(test, m->nr_moved, leader != worker);
+		m->cpu = leader;
+		catch_up_all(test);
+		KUNIT_EXPECT_EQ(test, expect_pass(test, 0, 0, 4, 0, tc->nr_cores), m->nr_event);
 		expect_covered(test);
+		m->cpu = worker;
 		snp_cleanup_rmpopt();
 	}
 }
@@ -299,8 +315,7 @@ static void __init test_covered(struct kunit *test)
 	run_pass();
 	for (i = 0, region = 0; region < MODEL_REGIONS; region++) {
 		if (model_covers(m, region * GB) && region < 2048)
-			i = expect_event(test, i, region * GB, RMPOPT_VERIFY_AND_REPORT, false,
-					 true);
+			i = expect_leader(test, i, region * GB, 1, 0);
 	}
 	KUNIT_EXPECT_EQ(test, i, 2 + 64 + 1 + 3);
 	KUNIT_EXPECT_EQ(test, i, m->nr_event);
@@ -338,7 +353,7 @@ static void __init test_setup_during_reboot(struct kunit *test)
 	/* Early in boot is all right. */
 	m->state = SYSTEM_SCHEDULING;
 	snp_setup_rmpopt();
-	run_pass();
+	run_pass_and_ticks(test);
 	expect_covered(test);
 
 	/* What has been set up is not any more: the firmware may have shut SNP down. */
@@ -359,17 +374,17 @@ static void __init test_setup_twice(struct kunit *test)
 	invent_topology(test, SMT);
 	m->base_lock = lc->lock;
 	snp_setup_rmpopt();
-	run_pass();
+	run_pass_and_ticks(test);
 	expect_optimized(test, 0, true);
 
 	model_snp_init(m);
 	expect_optimized(test, 0, false);
 
 	expect_queues_pass(test, snp_setup_rmpopt);
-	KUNIT_EXPECT_EQ(test, m->nr_live, 5);
+	KUNIT_EXPECT_EQ(test, m->nr_live, 6);
 	expect_base(test, SMT, BASE_EN, 1);
 
-	run_pass();
+	run_pass_and_ticks(test);
 	expect_covered(test);
 }
 
@@ -383,7 +398,7 @@ static void __init test_setup_after_cleanup(struct kunit *test)
 	invent_topology(test, SMT);
 	m->base_lock = lc->lock;
 	snp_setup_rmpopt();
-	run_pass();
+	run_pass_and_ticks(test);
 
 	for (i = 0; i < 3; i++) {
 		snp_cleanup_rmpopt();
@@ -400,7 +415,7 @@ static void __init test_setup_after_cleanup(struct kunit *test)
 		expect_queues_pass(test, snp_setup_rmpopt);
 		expect_base(test, SMT, BASE_EN, 1);
 		reset_counts(m);
-		run_pass();
+		run_pass_and_ticks(test);
 		KUNIT_EXPECT_EQ(test, m->nr_pass, 1);
 		expect_covered(test);
 	}
@@ -435,7 +450,7 @@ static void __init test_x86_shutdown(struct kunit *test)
 		model_snp_init(m);
 		snp_setup_rmpopt();
 		expect_base(test, SMT, BASE_EN, lc->clears_en ? i : 1);
-		run_pass();
+		run_pass_and_ticks(test);
 		expect_covered(test);
 
 		snp_cleanup_rmpopt();
@@ -487,7 +502,7 @@ static void __init test_kexec(struct kunit *test)
 						bases[i] | BASE_EN);
 				KUNIT_EXPECT_LE(test, core->nr_writes, 1);
 			}
-			run_pass();
+			run_pass_and_ticks(test);
 			expect_covered(test);
 			snp_cleanup_rmpopt();
 		}
@@ -513,15 +528,15 @@ static void __init test_other_base(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, m->core[4].rmpopt_base, GB | BASE_EN);
 
 	m->cpu = 9;
-	run_pass();
-	KUNIT_EXPECT_EQ(test, expect_batch(test, 0, 0, 4, 0, 7), m->nr_event);
+	run_pass_and_ticks(test);
+	KUNIT_EXPECT_EQ(test, expect_pass(test, 0, 0, 4, 0, 7), m->nr_event);
 	KUNIT_EXPECT_TRUE(test, bitmap_empty(m->core[4].table, MODEL_TABLE_REGIONS));
 	expect_covered(test);
 
 	/* Told once, true each time. */
 	snp_setup_rmpopt();
 	KUNIT_EXPECT_EQ(test, count_messages(&iter, "RMPOPT_BASE is not"), 1);
-	run_pass();
+	run_pass_and_ticks(test);
 	expect_covered(test);
 }
 
@@ -560,8 +575,8 @@ static void __init test_core_refuses(struct kunit *test)
 	for (cpu = 0; cpu < MODEL_CPUS; cpu += 2)
 		KUNIT_EXPECT_EQ(test, m->core[cpu].nr_writes, 1);
 
-	run_pass();
-	KUNIT_EXPECT_EQ(test, expect_batch(test, 0, 0, 4, 0, 6), m->nr_event);
+	run_pass_and_ticks(test);
+	KUNIT_EXPECT_EQ(test, expect_pass(test, 0, 0, 4, 0, 6), m->nr_event);
 	KUNIT_EXPECT_EQ(test, m->nr_moved, 0);
 	expect_covered(test);
 
@@ -572,16 +587,57 @@ static void __init test_core_refuses(struct kunit *test)
 	model_lose(m, 0);
 	model_assign(m, GB);
 	model_unassign(m, GB);
-	run_pass();
+	run_pass_and_ticks(test);
 	KUNIT_EXPECT_EQ(test, m->nr_moved, 1);
 	KUNIT_EXPECT_EQ(test, m->nr_pass, 1);
 	KUNIT_EXPECT_EQ(test, m->cpu, 7);
 	m->cpu = 0;
-	i = expect_event(test, 0, 0, RMPOPT_REPORT, false, false);
-	i = expect_event(test, i, 2 * GB, RMPOPT_REPORT, false, true);
-	i = expect_event(test, i, 3 * GB, RMPOPT_REPORT, false, true);
-	KUNIT_EXPECT_EQ(test, expect_batch(test, i, 0, 2, 0, 6), m->nr_event);
+	i = expect_query(test, 0, 0, false);
+	i = expect_query(test, i, 2 * GB, true);
+	i = expect_query(test, i, 3 * GB, true);
+	KUNIT_EXPECT_EQ(test, expect_pass(test, i, 0, 2, 0, 6), m->nr_event);
 	expect_covered(test);
+}
+
+/* The core that it finds has a table, and is not an isolated one if possible. */
+static void __init test_other_leader(struct kunit *test)
+{
+	static const struct {
+		unsigned long housekeeping;
+		unsigned int leader;
+	} cases[] = {
+		{ 0xffff, 2 },
+		/* A secondary thread. */
+		{ 0xff08, 3 },
+		{ 0xf000, 12 },
+		{ 0x8000, 15 },
+		/* Only cores without a table are left, or that of the worker. */
+		{ 0x0013, 2 },
+		{ 0x0000, 2 },
+	};
+	struct rmpopt_model *m = test->priv;
+	unsigned int i;
+
+	invent_topology(test, SMT);
+	/* Cores 0 and 4 are of no use, and the worker runs on one of them. */
+	for (i = 0; i <= 4; i += 4) {
+		m->core[i].fault = BASE_ABSENT;
+		m->core[i].left_out = true;
+	}
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		cpumask_bits(&m->housekeeping)[0] = cases[i].housekeeping;
+		m->cpu = 4;
+		reset_counts(m);
+
+		snp_setup_rmpopt();
+		run_pass_and_ticks(test);
+		KUNIT_EXPECT_EQ(test, m->nr_moved, 1);
+		m->cpu = cases[i].leader;
+		KUNIT_EXPECT_EQ(test, expect_pass(test, 0, 0, 4, 0, 6), m->nr_event);
+		expect_covered(test);
+		snp_cleanup_rmpopt();
+	}
 }
 
 static void __init test_all_cores_refuse(struct kunit *test)
@@ -604,11 +660,13 @@ static void __init test_all_cores_refuse(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, count_messages(&iter, "is not 0x1 on 8 core(s),"), 1);
 }
 
-/* The worker wakes up on a core without a table, after the first IPIs. */
+/* The worker wakes up on a core without a table in the middle of a pass. */
 static void go_astray(struct rmpopt_model *m, const struct model_step *step)
 {
-	if (step->point == POINT_IPIS_DONE && m->nr_call == 1)
+	if (step->point == POINT_NEXT_REGION && m->nr_verify == 16) {
+		m->hook = NULL;
 		m->cpu = 10;
+	}
 }
 
 static void __init test_worker_goes_astray(struct kunit *test)
@@ -619,8 +677,9 @@ static void __init test_worker_goes_astray(struct kunit *test)
 	invent_topology(test, SPARSE);
 	reboot(test, 40);
 	m->core[10].fault = BASE_ABSENT;
+	m->core[10].left_out = true;
 	snp_setup_rmpopt();
-	run_pass();
+	run_pass_and_ticks(test);
 
 	reset_counts(m);
 	for (i = 0; i < 40; i++)
@@ -629,14 +688,16 @@ static void __init test_worker_goes_astray(struct kunit *test)
 	m->hook = go_astray;
 	m->cpu = 15;
 	run_pass();
-	m->hook = NULL;
+	KUNIT_EXPECT_NULL(test, m->hook);
 	KUNIT_EXPECT_EQ(test, m->cpu, 10);
 	KUNIT_EXPECT_EQ(test, m->nr_moved, 1);
 	KUNIT_EXPECT_EQ(test, m->nr_pass, 1);
 	/* It has asked about each of them once, and goes on where it was. */
 	KUNIT_EXPECT_EQ(test, m->nr_query, 40);
-	KUNIT_EXPECT_EQ(test, m->nr_verify, 40 * 3);
-	KUNIT_EXPECT_EQ(test, m->nr_ipi, 3 * 2);
+	KUNIT_EXPECT_EQ(test, m->nr_verify, 40);
+	/* The two leaders catch up with each other, and the third core with both. */
+	catch_up_all(test);
+	KUNIT_EXPECT_EQ(test, m->nr_verify, 40 + 24 + 16 + 40);
 	expect_covered(test);
 }
 
@@ -657,7 +718,7 @@ static void __init test_cleanup_without_setup(struct kunit *test)
 	snp_cleanup_rmpopt();
 	snp_cleanup_rmpopt();
 	snp_setup_rmpopt();
-	run_pass();
+	run_pass_and_ticks(test);
 	KUNIT_EXPECT_EQ(test, m->nr_pass, 1);
 	expect_covered(test);
 }
@@ -669,7 +730,7 @@ static void __init test_cleanup_before_pass(struct kunit *test)
 
 	snp_setup_rmpopt();
 	snp_cleanup_rmpopt();
-	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
+	expect_stopped(test);
 	KUNIT_EXPECT_EQ(test, m->nr_event, 0);
 }
 
@@ -701,11 +762,12 @@ static void __init test_cleanup_during_pass(struct kunit *test)
 		join_thread(&request);
 
 		/* The pass has been allowed to end, and no other has begun. */
-		KUNIT_EXPECT_EQ(test, m->nr_event, 4 + 3 * (SMT->nr_cores - 1));
+		KUNIT_EXPECT_EQ(test, m->nr_event, 4);
 		KUNIT_EXPECT_EQ(test, m->nr_pass, 1);
 		KUNIT_EXPECT_EQ(test, delayed_work_pending(&rmpopt_delayed_work), i == 1);
 		expect_base(test, SMT, BASE_EN, 1);
 		snp_cleanup_rmpopt();
+		expect_stopped(test);
 	}
 }
 
@@ -718,6 +780,7 @@ static void __init test_clear_capable(struct kunit *test)
 	invent_topology(test, SMT);
 	snp_setup_rmpopt();
 	run_pass();
+	model_tick(m, 4);
 	model_assign(m, GB);
 	model_unassign(m, GB);
 	snp_rmpopt_all_physmem();
@@ -738,7 +801,7 @@ static void __init test_clear_capable(struct kunit *test)
 	snp_setup_rmpopt();
 	rmpopt_page_returned(3 * GB);
 	snp_rmpopt_all_physmem();
-	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
+	expect_stopped(test);
 	KUNIT_EXPECT_EQ(test, m->nr_event, 0);
 	KUNIT_EXPECT_EQ(test, m->nr_pass, 0);
 	expect_base(test, SMT, BASE_EN, 1);
@@ -752,7 +815,7 @@ static void __init test_pass(struct kunit *test)
 {
 	const struct topology_case *tc = test->param_value;
 	struct rmpopt_model *m = test->priv;
-	unsigned int cpu, i, region;
+	unsigned int cpu, other, i, region;
 	bool first = true;
 
 	invent_topology(test, tc);
@@ -769,16 +832,28 @@ static void __init test_pass(struct kunit *test)
 
 		/* Nothing is believed to be optimized at first. */
 		for (region = 0, i = 0; region < 4 && !first; region++)
-			i = expect_event(test, i, region * GB, RMPOPT_REPORT, false, false);
+			i = expect_query(test, i, region * GB, false);
 		first = false;
 
-		i = expect_batch(test, i, 0, 4, 0, tc->nr_cores);
-		KUNIT_EXPECT_EQ(test, i, m->nr_event);
+		/* Nobody is disturbed, and what does not run is not optimized. */
+		KUNIT_EXPECT_EQ(test, expect_leader(test, i, 0, 4, 0), m->nr_event);
+		KUNIT_EXPECT_EQ(test, m->nr_ipi, 0);
+		KUNIT_EXPECT_EQ(test, m->nr_moved, 0);
+		KUNIT_EXPECT_EQ(test, pending_timers(m), followers(m));
+		for_each_cpu(other, &m->online) {
+			for (region = 0; region < 4; region++)
+				KUNIT_EXPECT_EQ(test, is_optimized(m, other, region * GB),
+						!(followers(m) & BIT(other)));
+		}
+
+		catch_up_all(test);
+		KUNIT_EXPECT_EQ(test, expect_pass(test, i, 0, 4, 0, tc->nr_cores), m->nr_event);
+		KUNIT_EXPECT_EQ(test, m->nr_tick, hweight32(followers(m)));
+		KUNIT_EXPECT_EQ(test, m->nr_ipi, 0);
 		expect_covered(test);
 
 		/* The RMP is read once for each region, not once on each core. */
 		KUNIT_EXPECT_EQ(test, m->nr_scan, 4);
-		KUNIT_EXPECT_EQ(test, m->nr_moved, 0);
 	}
 }
 
@@ -790,9 +865,9 @@ static void __init test_pass_assigned(struct kunit *test)
 	invent_topology(test, SMT);
 	snp_setup_rmpopt();
 	model_assign(m, 1 * GB);
-	run_pass();
+	run_pass_and_ticks(test);
 
-	i = expect_batch(test, 0, 0, 4, BIT(1), SMT->nr_cores);
+	i = expect_pass(test, 0, 0, 4, BIT(1), SMT->nr_cores);
 	KUNIT_EXPECT_EQ(test, i, m->nr_event);
 	for (region = 0; region < 4; region++)
 		expect_optimized(test, region * GB, region != 1);
@@ -806,8 +881,8 @@ static void __init test_pass_assigned(struct kunit *test)
 
 	/* Nothing but the region of the page is visited. */
 	m->nr_event = 0;
-	run_pass();
-	i = expect_batch(test, 0, 1 * GB, 1, 0, SMT->nr_cores);
+	run_pass_and_ticks(test);
+	i = expect_pass(test, 0, 1 * GB, 1, 0, SMT->nr_cores);
 	KUNIT_EXPECT_EQ(test, i, m->nr_event);
 	for (region = 0; region < 4; region++)
 		expect_optimized(test, region * GB, region != 3);
@@ -826,9 +901,10 @@ static void __init test_pass_all_assigned(struct kunit *test)
 	snp_setup_rmpopt();
 	run_pass();
 
-	i = expect_batch(test, 0, 0, 20, GENMASK(19, 0), SMT->nr_cores);
+	i = expect_leader(test, 0, 0, 20, GENMASK(19, 0));
 	KUNIT_EXPECT_EQ(test, i, m->nr_event);
-	KUNIT_EXPECT_EQ(test, m->nr_call, 0);
+	KUNIT_EXPECT_EQ(test, pending_timers(m), 0);
+	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_chase_work));
 
 	snp_rmpopt_all_physmem();
 	run_pass();
@@ -837,109 +913,50 @@ static void __init test_pass_all_assigned(struct kunit *test)
 
 	m->nr_event = 0;
 	model_unassign(m, 2 * GB);
-	run_pass();
-	i = expect_batch(test, 0, 2 * GB, 1, 0, SMT->nr_cores);
+	run_pass_and_ticks(test);
+	i = expect_pass(test, 0, 2 * GB, 1, 0, SMT->nr_cores);
 	KUNIT_EXPECT_EQ(test, i, m->nr_event);
 	expect_covered(test);
 }
 
-/* More than a batch. */
-static void __init test_pass_batches(struct kunit *test)
-{
-	struct rmpopt_model *m = test->priv;
-	unsigned int i;
-
-	invent_topology(test, SPARSE);
-	reboot(test, 33);
-	model_assign(m, 20 * GB);
-	snp_setup_rmpopt();
-	run_pass();
-
-	i = expect_batch(test, 0, 0, 16, 0, SPARSE->nr_cores);
-	i = expect_batch(test, i, 16 * GB, 16, BIT(4), SPARSE->nr_cores);
-	i = expect_batch(test, i, 32 * GB, 1, 0, SPARSE->nr_cores);
-	KUNIT_EXPECT_EQ(test, i, m->nr_event);
-	expect_covered(test);
-}
-
-/* One IPI to each other core for 16 regions, and RMPOPT once per region and core. */
-static void __init test_ipis(struct kunit *test)
-{
-	static const unsigned int nr_stale[] = { 1, 2, 15, 16, 17, 31, 32, 33, 40 };
-	const struct topology_case *tc = test->param_value;
-	struct rmpopt_model *m = test->priv;
-	unsigned int i, n, nr, nr_calls;
-
-	invent_topology(test, tc);
-	reboot(test, 40);
-	snp_setup_rmpopt();
-	run_pass();
-	KUNIT_EXPECT_EQ(test, m->nr_ipi, 3 * (tc->nr_cores - 1));
-	KUNIT_EXPECT_EQ(test, m->nr_verify, 40 * tc->nr_cores);
-
-	for (i = 0; i < ARRAY_SIZE(nr_stale); i++) {
-		reset_counts(m);
-		nr = nr_stale[i];
-		/* All over the place, 7 and 40 have no common divisor. */
-		for (n = 0; n < nr; n++)
-			rmpopt_page_returned(n * 7 % 40 * GB);
-		run_pass();
-
-		nr_calls = DIV_ROUND_UP(nr, 16);
-		KUNIT_EXPECT_EQ_MSG(test, m->nr_call, nr_calls, "%u regions", nr);
-		KUNIT_EXPECT_EQ_MSG(test, m->nr_ipi, nr_calls * (tc->nr_cores - 1),
-				    "%u regions", nr);
-		KUNIT_EXPECT_EQ_MSG(test, m->nr_verify, nr * tc->nr_cores, "%u regions", nr);
-		KUNIT_EXPECT_EQ(test, m->nr_query, 0);
-	}
-}
-
-static unsigned int __init count_real_cores(void)
-{
-	unsigned int cpu, nr_cores = 0;
-
-	for_each_cpu(cpu, real_online_mask())
-		nr_cores += cpu == cpumask_first(real_siblings(cpu));
-
-	return nr_cores;
-}
-
-/* The CPUs there are, with a worker that runs anywhere, and real IPIs. */
+/* The CPUs there are, with a worker that runs anywhere, and real timers. */
 static void __init test_pass_real_cpus(struct kunit *test)
 {
-	unsigned int nr_cores = count_real_cores(), region, i;
+	unsigned int nr_cores = count_real_cores(), region, i, leader;
 	struct rmpopt_model *m = test->priv;
 	u64 last[MODEL_CPUS] = {};
+	unsigned int nr_leader = 0;
 
 	snp_setup_rmpopt();
 	model_assign(m, 2 * GB);
-	run_pass();
+	run_pass_and_ticks(test);
 
 	for (region = 0; region < 4; region++)
 		expect_optimized(test, region * GB, region != 2);
 
-	/* The worker's core goes first, the others go at once and need one IPI each. */
+	/* The worker's core goes first, and the others at their next tick. */
 	KUNIT_EXPECT_EQ(test, m->nr_event, 4 + 3 * (nr_cores - 1));
-	KUNIT_EXPECT_EQ(test, m->nr_call, 1);
+	KUNIT_EXPECT_EQ(test, m->nr_ipi, 0);
 	KUNIT_EXPECT_EQ(test, m->nr_moved, 0);
+	leader = model_core_of(m, m->event[0].cpu);
 	for (i = 0; i < m->nr_event; i++) {
 		struct model_event *e = &m->event[i];
 		unsigned int core = model_core_of(m, e->cpu);
 
-		KUNIT_EXPECT_EQ(test, e->ipi, i >= 4);
 		KUNIT_EXPECT_EQ(test, e->cf, e->pa != 2 * GB);
-		if (!e->ipi) {
-			KUNIT_EXPECT_EQ(test, e->pa, i * GB);
-			KUNIT_EXPECT_EQ(test, core, model_core_of(m, m->event[0].cpu));
+		if (e->context == IN_PASS) {
+			KUNIT_EXPECT_EQ(test, e->pa, nr_leader++ * GB);
+			KUNIT_EXPECT_EQ(test, core, leader);
 			continue;
 		}
-		KUNIT_EXPECT_EQ(test, e->cpu, worker_of(m, e->cpu));
-		KUNIT_EXPECT_NE(test, core, model_core_of(m, m->event[0].cpu));
+		KUNIT_EXPECT_EQ(test, e->context, IN_TICK);
+		KUNIT_EXPECT_NE(test, core, leader);
 		KUNIT_EXPECT_NE(test, e->pa, 2 * GB);
-		/* Ascending, which with the number of events makes it once. */
-		KUNIT_EXPECT_GE(test, e->pa, last[core]);
-		last[core] = e->pa + GB;
+		/* Two threads may tick at once, but each takes its regions in order. */
+		KUNIT_EXPECT_GE(test, e->pa, last[e->cpu]);
+		last[e->cpu] = e->pa + GB;
 	}
+	KUNIT_EXPECT_EQ(test, nr_leader, 4);
 }
 
 /* A single core has a table, and it is another one each time. */
@@ -968,10 +985,11 @@ static void __init test_pass_moves_to_real_cpu(struct kunit *test)
 		KUNIT_EXPECT_LE(test, m->nr_moved, 1);
 		KUNIT_EXPECT_EQ(test, m->nr_event, 4);
 		for (i = 0; i < m->nr_event; i++) {
-			KUNIT_EXPECT_FALSE(test, m->event[i].ipi);
+			KUNIT_EXPECT_EQ(test, m->event[i].context, IN_PASS);
 			KUNIT_EXPECT_EQ(test, model_core_of(m, m->event[i].cpu), core);
 		}
 		expect_covered(test);
+		KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_chase_work));
 		snp_cleanup_rmpopt();
 	}
 
@@ -999,221 +1017,6 @@ static void __init test_pass_cpu_gone(struct kunit *test)
 }
 
 /*
- * Cores that do not follow the first one.
- */
-
-/* A batch of which the verdicts are lost between the first core and the others. */
-static void lose_verdicts(struct rmpopt_model *m, const struct model_step *step)
-{
-	unsigned int region;
-
-	if (step->point != POINT_AFTER_INSN || step->ipi || step->pa != 15 * GB)
-		return;
-
-	m->hook = NULL;
-	for (region = 3; region < 16; region++)
-		model_assign(m, region * GB);
-}
-
-/* Each core reads the RMP of one region at most with interrupts disabled. */
-static void __init test_follower_stops(struct kunit *test)
-{
-	struct rmpopt_model *m = test->priv;
-	unsigned int region, i;
-
-	invent_topology(test, SMT);
-	reboot(test, 16);
-	snp_setup_rmpopt();
-	m->hook = lose_verdicts;
-	run_pass();
-	KUNIT_EXPECT_NULL(test, m->hook);
-	KUNIT_EXPECT_EQ(test, m->nr_scan_ipi, 1);
-	KUNIT_EXPECT_EQ(test, m->nr_ipi, 7);
-	KUNIT_EXPECT_EQ(test, m->nr_verify, 16 + 7 * 4);
-
-	/* All of what they have left out is tried once more, and by the first core. */
-	KUNIT_EXPECT_TRUE(test, delayed_work_pending(&rmpopt_delayed_work));
-	reset_counts(m);
-	run_pass();
-	i = expect_batch(test, 0, 3 * GB, 13, GENMASK(12, 0), SMT->nr_cores);
-	KUNIT_EXPECT_EQ(test, i, m->nr_event);
-	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
-
-	for (region = 3; region < 16; region++)
-		model_unassign(m, region * GB);
-	run_all_passes(test);
-	expect_covered(test);
-}
-
-/* The same, but the pages have been returned by then. */
-static void convert_verdicts(struct rmpopt_model *m, const struct model_step *step)
-{
-	unsigned int region;
-
-	if (step->point != POINT_AFTER_INSN || step->ipi || step->pa != 15 * GB)
-		return;
-
-	m->hook = NULL;
-	for (region = 3; region < 16; region++) {
-		if (region == 9)
-			continue;
-		model_assign(m, region * GB);
-		model_unassign(m, region * GB);
-	}
-}
-
-static void __init test_follower_skips_stale(struct kunit *test)
-{
-	struct rmpopt_model *m = test->priv;
-	unsigned int i;
-
-	invent_topology(test, SMT);
-	reboot(test, 16);
-	snp_setup_rmpopt();
-	m->hook = convert_verdicts;
-	run_pass();
-	KUNIT_EXPECT_NULL(test, m->hook);
-	KUNIT_EXPECT_EQ(test, m->nr_scan_ipi, 0);
-	KUNIT_EXPECT_EQ(test, m->nr_verify, 16 + 7 * 4);
-	expect_optimized(test, 9 * GB, true);
-
-	/* The next pass has to serve that. */
-	reset_counts(m);
-	run_pass();
-	KUNIT_EXPECT_EQ(test, m->nr_verify, 12 * SMT->nr_cores);
-	i = run_all_passes(test);
-	KUNIT_EXPECT_EQ(test, i, 0);
-	expect_covered(test);
-}
-
-static void queue_missed(void)
-{
-	run_pass();
-}
-
-/* What some core misses for no reason comes back once, after the usual time. */
-static void __init test_missed_once(struct kunit *test)
-{
-	struct rmpopt_model *m = test->priv;
-	unsigned int i;
-
-	invent_topology(test, SMT);
-	reboot(test, 33);
-	m->core[4].unable[18] = 1;
-	snp_setup_rmpopt();
-	expect_queues_pass(test, queue_missed);
-
-	/* The rest of the batch, on this core, and only of this batch. */
-	KUNIT_EXPECT_TRUE(test, is_optimized(m, 4, 17 * GB));
-	KUNIT_EXPECT_FALSE(test, is_optimized(m, 4, 18 * GB));
-	KUNIT_EXPECT_FALSE(test, is_optimized(m, 4, 31 * GB));
-	KUNIT_EXPECT_TRUE(test, is_optimized(m, 4, 32 * GB));
-	KUNIT_EXPECT_TRUE(test, is_optimized(m, 6, 18 * GB));
-
-	reset_counts(m);
-	run_pass();
-	i = expect_batch(test, 0, 18 * GB, 14, 0, SMT->nr_cores);
-	KUNIT_EXPECT_EQ(test, i, m->nr_event);
-	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
-	expect_covered(test);
-}
-
-/* Several cores fail in several places, each a few times. */
-static void __init test_missed_here_and_there(struct kunit *test)
-{
-	struct rmpopt_model *m = test->priv;
-
-	invent_topology(test, SMT);
-	reboot(test, 40);
-	m->core[2].unable[5] = 1;
-	m->core[6].unable[3] = 1;
-	m->core[6].unable[39] = 1;
-	m->core[8].unable[15] = 1;
-	m->core[10].unable[16] = 1;
-	snp_setup_rmpopt();
-	KUNIT_EXPECT_EQ(test, run_all_passes(test), 2);
-	expect_covered(test);
-}
-
-/* A core that cannot optimize some regions keeps nobody busy, and costs no others. */
-static void __init test_missed_forever(struct kunit *test)
-{
-	struct rmpopt_model *m = test->priv;
-	unsigned int region;
-
-	invent_topology(test, SMT);
-	reboot(test, 40);
-	m->core[4].unable[2] = UNABLE_FOREVER;
-	m->core[4].unable[7] = UNABLE_FOREVER;
-	m->core[4].unable[15] = UNABLE_FOREVER;
-	m->core[6].unable[8] = UNABLE_FOREVER;
-	m->core[6].unable[39] = UNABLE_FOREVER;
-	snp_setup_rmpopt();
-	/* One to see and one to give up, for each but 2 and 39: the first pass sees these. */
-	KUNIT_EXPECT_EQ(test, run_all_passes(test), 9);
-
-	for (region = 0; region < 40; region++) {
-		KUNIT_EXPECT_EQ_MSG(test, is_optimized(m, 4, region * GB),
-				    region != 2 && region != 7 && region != 15, "region %u",
-				    region);
-		KUNIT_EXPECT_EQ_MSG(test, is_optimized(m, 6, region * GB),
-				    region != 8 && region != 39, "region %u", region);
-	}
-
-	/* Another chance when a page of it is returned. */
-	m->core[4].unable[7] = 0;
-	model_assign(m, 7 * GB);
-	model_unassign(m, 7 * GB);
-	KUNIT_EXPECT_EQ(test, run_all_passes(test), 1);
-	KUNIT_EXPECT_TRUE(test, is_optimized(m, 4, 7 * GB));
-
-	model_assign(m, 2 * GB);
-	model_unassign(m, 2 * GB);
-	KUNIT_EXPECT_EQ(test, run_all_passes(test), 2);
-	KUNIT_EXPECT_FALSE(test, is_optimized(m, 4, 2 * GB));
-}
-
-/* Neither is a pass for something else another chance, nor does it cost one. */
-static void __init test_missed_and_returned(struct kunit *test)
-{
-	struct rmpopt_model *m = test->priv;
-
-	invent_topology(test, SMT);
-	m->core[4].unable[2] = 5;
-	snp_setup_rmpopt();
-	run_pass();
-	rmpopt_page_returned(0);
-	KUNIT_EXPECT_EQ(test, run_all_passes(test), 2);
-	snp_rmpopt_all_physmem();
-	KUNIT_EXPECT_EQ(test, run_all_passes(test), 1);
-	KUNIT_EXPECT_FALSE(test, is_optimized(m, 4, 2 * GB));
-	KUNIT_EXPECT_TRUE(test, is_optimized(m, 4, 3 * GB));
-
-	rmpopt_page_returned(2 * GB);
-	run_pass();
-	rmpopt_page_returned(0);
-	KUNIT_EXPECT_EQ(test, run_all_passes(test), 1);
-	KUNIT_EXPECT_FALSE(test, is_optimized(m, 4, 2 * GB));
-
-	/* Set-up is one. */
-	snp_setup_rmpopt();
-	KUNIT_EXPECT_EQ(test, run_all_passes(test), 2);
-	expect_covered(test);
-}
-
-/* The first core may fail as well. That looks like an assigned page. */
-static void __init test_leader_unable(struct kunit *test)
-{
-	struct rmpopt_model *m = test->priv;
-
-	invent_topology(test, SMT);
-	m->core[0].unable[2] = UNABLE_FOREVER;
-	snp_setup_rmpopt();
-	KUNIT_EXPECT_EQ(test, run_all_passes(test), 1);
-	KUNIT_EXPECT_EQ(test, expect_batch(test, 0, 0, 4, BIT(2), SMT->nr_cores), m->nr_event);
-}
-
-/*
  * Requests, marks, and when they are served.
  */
 
@@ -1225,7 +1028,7 @@ static void __init test_setup_queues_pass(struct kunit *test)
 	expect_queues_pass(test, snp_setup_rmpopt);
 	KUNIT_EXPECT_EQ(test, m->nr_event, 0);
 
-	run_pass();
+	run_pass_and_ticks(test);
 	KUNIT_EXPECT_EQ(test, m->nr_pass, 1);
 	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
 }
@@ -1236,7 +1039,7 @@ static void __init test_request_restarts_timer(struct kunit *test)
 	struct rmpopt_model *m = test->priv;
 
 	snp_setup_rmpopt();
-	run_pass();
+	run_pass_and_ticks(test);
 	reset_counts(m);
 
 	expect_queues_pass(test, snp_rmpopt_all_physmem);
@@ -1258,7 +1061,7 @@ static void __init test_deadline(struct kunit *test)
 	unsigned int i, round, secs;
 
 	snp_setup_rmpopt();
-	run_pass();
+	run_pass_and_ticks(test);
 	page_to_return = GB;
 
 	/* Each round starts from scratch, whatever the one before has left to wait. */
@@ -1289,7 +1092,7 @@ static void __init test_deadline_during_pass(struct kunit *test)
 	unsigned int secs;
 
 	snp_setup_rmpopt();
-	run_pass();
+	run_pass_and_ticks(test);
 	reset_counts(m);
 
 	snp_rmpopt_all_physmem();
@@ -1324,7 +1127,7 @@ static void __init test_mark_queues_pass(struct kunit *test)
 
 	invent_topology(test, SPARSE);
 	snp_setup_rmpopt();
-	run_pass();
+	run_pass_and_ticks(test);
 	reset_counts(m);
 
 	page_to_return = 1 * GB + 12 * MB;
@@ -1340,18 +1143,18 @@ static void __init test_mark_queues_pass(struct kunit *test)
 	/* A request waits for the last one, and thus for its own delay. */
 	expect_queues_pass(test, snp_rmpopt_all_physmem);
 
-	run_pass();
+	run_pass_and_ticks(test);
 	KUNIT_EXPECT_EQ(test, m->nr_pass, 1);
-	i = expect_event(test, 0, 0, RMPOPT_REPORT, false, true);
-	KUNIT_EXPECT_EQ(test, expect_batch(test, i, 1 * GB, 3, 0, 4), m->nr_event);
+	i = expect_query(test, 0, 0, true);
+	KUNIT_EXPECT_EQ(test, expect_pass(test, i, 1 * GB, 3, 0, 4), m->nr_event);
 	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
 
 	/* And again from the start. */
 	reset_counts(m);
 	expect_queues_pass(test, return_page);
-	run_pass();
+	run_pass_and_ticks(test);
 	KUNIT_EXPECT_EQ(test, m->nr_query, 0);
-	KUNIT_EXPECT_EQ(test, expect_batch(test, 0, 1 * GB, 1, 0, 4), m->nr_event);
+	KUNIT_EXPECT_EQ(test, expect_pass(test, 0, 1 * GB, 1, 0, 4), m->nr_event);
 }
 
 static void __init test_mark_not_set_up(struct kunit *test)
@@ -1386,7 +1189,7 @@ static void __init test_mark_in_panic(struct kunit *test)
 	struct rmpopt_model *m = test->priv;
 
 	snp_setup_rmpopt();
-	run_pass();
+	run_pass_and_ticks(test);
 
 	m->panic = true;
 	rmpopt_page_returned(2 * GB);
@@ -1412,7 +1215,7 @@ static void __init test_mark_beyond_window(struct kunit *test)
 	/* The last region in reach. */
 	rmpopt_page_returned(2 * TB - SZ_4K);
 	run_pass();
-	KUNIT_EXPECT_EQ(test, expect_batch(test, 0, 2 * TB - GB, 1, 0, 1), m->nr_event);
+	KUNIT_EXPECT_EQ(test, expect_leader(test, 0, 2 * TB - GB, 1, 0), m->nr_event);
 }
 
 /* A request finds regions that are not optimized any more without a mark. */
@@ -1425,7 +1228,7 @@ static void __init test_request_queries(struct kunit *test)
 	reboot(test, 6);
 	model_assign(m, 5 * GB);
 	snp_setup_rmpopt();
-	run_pass();
+	run_pass_and_ticks(test);
 	KUNIT_EXPECT_EQ(test, m->nr_query, 0);
 	reset_counts(m);
 
@@ -1435,13 +1238,13 @@ static void __init test_request_queries(struct kunit *test)
 	model_assign(m, 3 * GB);
 	model_unassign(m, 3 * GB);
 	snp_rmpopt_all_physmem();
-	run_pass();
+	run_pass_and_ticks(test);
 
-	i = expect_event(test, 0, 0, RMPOPT_REPORT, false, true);
-	i = expect_event(test, i, 1 * GB, RMPOPT_REPORT, false, false);
-	i = expect_event(test, i, 2 * GB, RMPOPT_REPORT, false, false);
-	i = expect_event(test, i, 4 * GB, RMPOPT_REPORT, false, true);
-	i = expect_batch(test, i, 1 * GB, 3, BIT(1), SPARSE->nr_cores);
+	i = expect_query(test, 0, 0, true);
+	i = expect_query(test, i, 1 * GB, false);
+	i = expect_query(test, i, 2 * GB, false);
+	i = expect_query(test, i, 4 * GB, true);
+	i = expect_pass(test, i, 1 * GB, 3, BIT(1), SPARSE->nr_cores);
 	KUNIT_EXPECT_EQ(test, i, m->nr_event);
 	expect_covered(test);
 	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
@@ -1449,18 +1252,73 @@ static void __init test_request_queries(struct kunit *test)
 	/* That the first core has failed is known by now. */
 	m->nr_event = 0;
 	snp_rmpopt_all_physmem();
-	run_pass();
+	run_pass_and_ticks(test);
 	for (region = 0, i = 0; region < 5; region++) {
 		if (region != 2)
-			i = expect_event(test, i, region * GB, RMPOPT_REPORT, false, true);
+			i = expect_query(test, i, region * GB, true);
 	}
 	KUNIT_EXPECT_EQ(test, i, m->nr_event);
 
 	m->nr_event = 0;
 	model_unassign(m, 2 * GB);
-	run_pass();
-	KUNIT_EXPECT_EQ(test, expect_batch(test, 0, 2 * GB, 1, 0, SPARSE->nr_cores),
+	run_pass_and_ticks(test);
+	KUNIT_EXPECT_EQ(test, expect_pass(test, 0, 2 * GB, 1, 0, SPARSE->nr_cores),
 			m->nr_event);
+	expect_covered(test);
+}
+
+/* A core that has not caught up does so first, as what it has yet to do is not lost. */
+static void __init test_request_catches_up(struct kunit *test)
+{
+	const struct topology_case *tc = test->param_value;
+	struct rmpopt_model *m = test->priv;
+	unsigned int cpu, i, region;
+
+	invent_topology(test, tc);
+	reboot(test, 40);
+
+	for_each_cpu(cpu, &m->online) {
+		bool behind;
+
+		model_snp_init(m);
+		snp_setup_rmpopt();
+		m->cpu = cpumask_first(&m->online);
+		run_pass();
+		behind = followers(m) & BIT(cpu);
+
+		reset_counts(m);
+		m->cpu = cpu;
+		snp_rmpopt_all_physmem();
+		run_pass();
+
+		i = behind ? expect_leader(test, 0, 0, 40, 0) : 0;
+		for (region = 0; region < 40; region++)
+			i = expect_query(test, i, region * GB, true);
+		KUNIT_EXPECT_EQ(test, i, m->nr_event);
+		KUNIT_EXPECT_TRUE(test, bitmap_empty(per_cpu_ptr(rmpopt_cpus, cpu)->core->todo,
+						     RMPOPT_MAX_REGIONS));
+
+		/* It has done so for its ticks, and for nobody else. */
+		catch_up_all(test);
+		KUNIT_EXPECT_EQ(test, m->nr_verify, 40 * (tc->nr_cores - 1));
+		expect_covered(test);
+		snp_cleanup_rmpopt();
+	}
+
+	/* What it misses comes back as if it had been missed at a tick. */
+	if (tc->nr_cores == 1)
+		return;
+	model_snp_init(m);
+	m->cpu = cpumask_first(&m->online);
+	snp_setup_rmpopt();
+	run_pass();
+	m->cpu = cpumask_last(&m->online);
+	m->core[model_core_of(m, m->cpu)].unable[20] = 1;
+	snp_rmpopt_all_physmem();
+	run_pass();
+	KUNIT_EXPECT_TRUE(test, delayed_work_pending(&rmpopt_delayed_work));
+	KUNIT_EXPECT_EQ(test, m->core[model_core_of(m, m->cpu)].unable[20], 0);
+	run_all_passes(test);
 	expect_covered(test);
 }
 
@@ -1469,12 +1327,14 @@ static void __init test_request_queries(struct kunit *test)
  */
 
 struct trace_log {
-	unsigned int nr_begin, nr_end, nr_verdict, nr_stale;
+	unsigned int nr_begin, nr_end, nr_verdict, nr_stale, nr_catch_up;
 	/* Of the last one. */
 	unsigned int begin_reason, begin_cores;
 	struct rmpopt_pass pass;
 	unsigned int cores;
 	u64 ns;
+	unsigned int catch_up_regions, catch_up_left;
+	bool catch_up_ipi;
 	/* Of all of them. */
 	unsigned long verdicts, optimized_regions, stale_regions;
 	unsigned int stale_reasons;
@@ -1520,12 +1380,25 @@ static void probe_stale(void *data, u64 pa, unsigned int reason)
 		__set_bit(pa / GB, &log->stale_regions);
 }
 
+static void probe_catch_up(void *data, unsigned int regions, const unsigned long *todo,
+			   unsigned int nr)
+{
+	struct trace_log *log = data;
+
+	log->nr_catch_up++;
+	log->catch_up_regions = regions;
+	log->catch_up_left = bitmap_weight(todo, nr);
+	/* As the event has it. */
+	log->catch_up_ipi = irqs_disabled();
+}
+
 static void unregister_probes(void *data)
 {
 	unregister_trace_rmpopt_pass_begin(probe_pass_begin, data);
 	unregister_trace_rmpopt_pass_end(probe_pass_end, data);
 	unregister_trace_rmpopt_verdict(probe_verdict, data);
 	unregister_trace_rmpopt_stale(probe_stale, data);
+	unregister_trace_rmpopt_catch_up(probe_catch_up, data);
 	tracepoint_synchronize_unregister();
 }
 
@@ -1543,32 +1416,43 @@ static struct trace_log * __init register_probes(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, register_trace_rmpopt_pass_end(probe_pass_end, log), 0);
 	KUNIT_ASSERT_EQ(test, register_trace_rmpopt_verdict(probe_verdict, log), 0);
 	KUNIT_ASSERT_EQ(test, register_trace_rmpopt_stale(probe_stale, log), 0);
+	KUNIT_ASSERT_EQ(test, register_trace_rmpopt_catch_up(probe_catch_up, log), 0);
 
 	return log;
 }
 
-/* Run a pass that is queued for @reason, and compare the log with the model. */
+/* Each RMPOPT of the first core takes 7 us. */
+static void take_time(struct rmpopt_model *m, const struct model_step *step)
+{
+	if (step->point == POINT_BEFORE_INSN && step->context == IN_PASS)
+		m->us += 7;
+}
+
+/*
+ * Run a pass that is queued for @reason, and compare the log with the model. It leaves
+ * all other cores behind if there is something to leave.
+ */
 static void expect_trace_pass(struct kunit *test, struct trace_log *log, unsigned int reason,
 			      unsigned int nr_cores)
 {
 	struct rmpopt_model *m = test->priv;
 	unsigned int nr_leader = 0, nr_cf = 0, i;
-	ktime_t start = ktime_get();
-	s64 ns;
 
 	log->nr_begin = 0;
 	log->nr_end = 0;
 	log->nr_verdict = 0;
+	log->nr_catch_up = 0;
 	log->verdicts = 0;
 	log->optimized_regions = 0;
 	reset_counts(m);
+	m->hook = take_time;
 	run_pass();
-	ns = ktime_to_ns(ktime_sub(ktime_get(), start));
+	m->hook = NULL;
 
 	for (i = 0; i < m->nr_event; i++) {
 		struct model_event *e = &m->event[i];
 
-		if (e->func != RMPOPT_VERIFY_AND_REPORT || e->ipi)
+		if (e->func != RMPOPT_VERIFY_AND_REPORT)
 			continue;
 		nr_leader++;
 		nr_cf += e->cf;
@@ -1585,10 +1469,10 @@ static void expect_trace_pass(struct kunit *test, struct trace_log *log, unsigne
 	KUNIT_EXPECT_EQ(test, log->pass.queried, m->nr_query);
 	KUNIT_EXPECT_EQ(test, log->pass.regions, nr_leader);
 	KUNIT_EXPECT_EQ(test, log->pass.optimized, nr_cf);
-	KUNIT_EXPECT_EQ(test, log->pass.ipis, m->nr_ipi);
-	KUNIT_EXPECT_GT(test, (s64)log->ns, 0);
-	KUNIT_EXPECT_LE(test, (s64)log->ns, ns);
+	KUNIT_EXPECT_EQ(test, log->pass.behind, nr_cf ? nr_cores - 1 : 0);
+	KUNIT_EXPECT_EQ(test, log->ns, m->nr_event * 7 * NSEC_PER_USEC);
 	KUNIT_EXPECT_EQ(test, log->nr_verdict, nr_leader);
+	KUNIT_EXPECT_EQ(test, log->nr_catch_up, 0);
 }
 
 static void expect_trace_stale(struct kunit *test, struct trace_log *log, unsigned int reason,
@@ -1617,8 +1501,7 @@ static void __init test_trace(struct kunit *test)
 	expect_trace_pass(test, log, RMPOPT_REASON_SETUP, nr_cores);
 	KUNIT_EXPECT_EQ(test, log->pass.regions, 20);
 	KUNIT_EXPECT_EQ(test, log->pass.optimized, 19);
-	KUNIT_EXPECT_EQ(test, log->pass.ipis, 2 * (nr_cores - 1));
-	KUNIT_EXPECT_EQ(test, log->pass.missed, 0);
+	catch_up_all(test);
 
 	/* Each region once, however many pages of it are returned. */
 	model_unassign(m, 3 * GB);
@@ -1627,6 +1510,7 @@ static void __init test_trace(struct kunit *test)
 	expect_trace_stale(test, log, RMPOPT_REASON_RETURN, BIT(3) | BIT(7));
 	expect_trace_pass(test, log, RMPOPT_REASON_RETURN, nr_cores);
 	KUNIT_EXPECT_EQ(test, log->pass.regions, 2);
+	catch_up_all(test);
 
 	model_lose(m, 4 * GB);
 	model_assign(m, 5 * GB);
@@ -1636,13 +1520,13 @@ static void __init test_trace(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, log->pass.queried, 20);
 	KUNIT_EXPECT_EQ(test, log->pass.regions, 2);
 	expect_trace_stale(test, log, RMPOPT_REASON_REQUEST, BIT(4) | BIT(5));
+	catch_up_all(test);
 
-	/* A batch without success needs no IPI. */
+	/* Without success nobody is left behind. */
 	model_assign(m, 6 * GB);
 	rmpopt_page_returned(6 * GB);
 	expect_trace_pass(test, log, RMPOPT_REASON_RETURN, nr_cores);
 	KUNIT_EXPECT_EQ(test, log->pass.optimized, 0);
-	KUNIT_EXPECT_EQ(test, log->pass.ipis, 0);
 	expect_trace_stale(test, log, RMPOPT_REASON_RETURN, BIT(6));
 
 	/* What a core misses, and misses again. */
@@ -1653,13 +1537,11 @@ static void __init test_trace(struct kunit *test)
 	expect_trace_stale(test, log, RMPOPT_REASON_RETURN, GENMASK(19, 17));
 	expect_trace_pass(test, log, RMPOPT_REASON_RETURN, nr_cores);
 	KUNIT_EXPECT_EQ(test, log->pass.optimized, 3);
-	KUNIT_EXPECT_EQ(test, log->pass.missed, 2);
-	expect_trace_stale(test, log, RMPOPT_REASON_MISSED, GENMASK(19, 18));
+	expect_trace_stale(test, log, 0, 0);
+	catch_up_all(test);
+	expect_trace_stale(test, log, RMPOPT_REASON_MISSED, BIT(18));
 	expect_trace_pass(test, log, RMPOPT_REASON_MISSED, nr_cores);
-	KUNIT_EXPECT_EQ(test, log->pass.missed, 1);
-	expect_trace_stale(test, log, RMPOPT_REASON_MISSED, BIT(19));
-	expect_trace_pass(test, log, RMPOPT_REASON_MISSED, nr_cores);
-	KUNIT_EXPECT_EQ(test, log->pass.missed, 0);
+	catch_up_all(test);
 	expect_trace_stale(test, log, 0, 0);
 	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
 
@@ -1672,10 +1554,95 @@ static void __init test_trace(struct kunit *test)
 			  RMPOPT_REASON_SETUP, nr_cores);
 	expect_trace_stale(test, log, RMPOPT_REASON_RETURN | RMPOPT_REASON_SETUP,
 			   GENMASK(19, 0));
-	run_all_passes(test);
+	catch_up_all(test);
 	snp_rmpopt_all_physmem();
 	expect_trace_pass(test, log, RMPOPT_REASON_REQUEST, nr_cores);
 	KUNIT_EXPECT_EQ(test, log->pass.regions, 0);
+}
+
+/* That is about cores that are behind for whatever reason, and there may be none. */
+static void __init test_trace_behind(struct kunit *test)
+{
+	struct trace_log *log = register_probes(test);
+	const struct topology_case *tc = test->param_value;
+	struct rmpopt_model *m = test->priv;
+	unsigned int cpu, behind;
+
+	invent_topology(test, tc);
+	snp_setup_rmpopt();
+	expect_trace_pass(test, log, RMPOPT_REASON_SETUP, tc->nr_cores);
+
+	behind = tc->nr_cores - 1;
+	for_each_cpu(cpu, &m->online) {
+		/* Once for each core. */
+		if (!(followers(m) & BIT(cpu)) || cpu != model_core_of(m, cpu))
+			continue;
+		model_tick(m, cpu);
+		snp_rmpopt_all_physmem();
+		run_pass();
+		KUNIT_EXPECT_EQ(test, log->pass.behind, --behind);
+	}
+	KUNIT_EXPECT_EQ(test, behind, 0);
+}
+
+static void expect_trace_catch_up(struct kunit *test, struct trace_log *log,
+				  unsigned int regions, unsigned int left, bool ipi)
+{
+	KUNIT_EXPECT_EQ(test, log->nr_catch_up, 1);
+	KUNIT_EXPECT_EQ(test, log->catch_up_regions, regions);
+	KUNIT_EXPECT_EQ(test, log->catch_up_left, left);
+	KUNIT_EXPECT_EQ(test, log->catch_up_ipi, ipi);
+	log->nr_catch_up = 0;
+}
+
+static void __init test_trace_catch_up(struct kunit *test)
+{
+	struct trace_log *log = register_probes(test);
+	struct rmpopt_model *m = test->priv;
+
+	invent_topology(test, SMT);
+	reboot(test, 40);
+	m->core[4].unable[18] = 1;
+	snp_setup_rmpopt();
+	run_pass();
+	KUNIT_EXPECT_EQ(test, log->nr_catch_up, 0);
+
+	/* At ticks. The second one ends with a failure, which counts. */
+	model_tick(m, 4);
+	expect_trace_catch_up(test, log, 16, 24, false);
+	model_tick(m, 4);
+	expect_trace_catch_up(test, log, 3, 21, false);
+	/* What is stale does not count, be it taken or not. */
+	rmpopt_page_returned(20 * GB);
+	rmpopt_page_returned(39 * GB);
+	model_tick(m, 5);
+	expect_trace_catch_up(test, log, 16, 4, false);
+	/* An IPI. */
+	model_pass_time(m, BIT(4), TWO_TICKS + 1);
+	run_chase();
+	expect_trace_catch_up(test, log, 3, 0, true);
+
+	/* Nothing to do, nothing to tell. */
+	model_tick(m, 4);
+	model_tick(m, 5);
+	KUNIT_EXPECT_EQ(test, log->nr_catch_up, 0);
+
+	/* Nor where all is stale. */
+	run_pass();
+	model_tick(m, 4);
+	expect_trace_catch_up(test, log, 3, 0, false);
+	return_regions(m, 2);
+	run_pass();
+	return_regions(m, 2);
+	model_tick(m, 4);
+	KUNIT_EXPECT_EQ(test, log->nr_catch_up, 0);
+
+	/* A task. */
+	run_pass();
+	m->cpu = 4;
+	snp_rmpopt_all_physmem();
+	run_pass();
+	expect_trace_catch_up(test, log, 2, 0, false);
 }
 
 /*
@@ -1744,6 +1711,7 @@ static struct kunit_case rmpopt_test_cases[] __refdata = {
 	KUNIT_CASE(test_other_base),
 	KUNIT_CASE_PARAM(test_core_refuses, fault_gen_params),
 	KUNIT_CASE_PARAM(test_all_cores_refuse, fault_gen_params),
+	KUNIT_CASE(test_other_leader),
 	KUNIT_CASE(test_worker_goes_astray),
 	KUNIT_CASE(test_cleanup_without_setup),
 	KUNIT_CASE(test_cleanup_before_pass),
@@ -1752,18 +1720,9 @@ static struct kunit_case rmpopt_test_cases[] __refdata = {
 	KUNIT_CASE_PARAM(test_pass, topology_gen_params),
 	KUNIT_CASE(test_pass_assigned),
 	KUNIT_CASE(test_pass_all_assigned),
-	KUNIT_CASE(test_pass_batches),
-	KUNIT_CASE_PARAM(test_ipis, topology_gen_params),
 	KUNIT_CASE(test_pass_real_cpus),
 	KUNIT_CASE(test_pass_moves_to_real_cpu),
 	KUNIT_CASE(test_pass_cpu_gone),
-	KUNIT_CASE(test_follower_stops),
-	KUNIT_CASE(test_follower_skips_stale),
-	KUNIT_CASE(test_missed_once),
-	KUNIT_CASE(test_missed_here_and_there),
-	KUNIT_CASE(test_missed_forever),
-	KUNIT_CASE(test_missed_and_returned),
-	KUNIT_CASE(test_leader_unable),
 	KUNIT_CASE(test_setup_queues_pass),
 	KUNIT_CASE(test_request_restarts_timer),
 	KUNIT_CASE(test_deadline),
@@ -1773,7 +1732,10 @@ static struct kunit_case rmpopt_test_cases[] __refdata = {
 	KUNIT_CASE(test_mark_in_panic),
 	KUNIT_CASE(test_mark_beyond_window),
 	KUNIT_CASE(test_request_queries),
+	KUNIT_CASE_PARAM(test_request_catches_up, topology_gen_params),
 	KUNIT_CASE(test_trace),
+	KUNIT_CASE_PARAM(test_trace_behind, topology_gen_params),
+	KUNIT_CASE(test_trace_catch_up),
 	KUNIT_CASE_SLOW(test_hotplug_frozen),
 	KUNIT_CASE(test_hotplug_cpu_offline),
 	{}

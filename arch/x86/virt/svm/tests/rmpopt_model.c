@@ -2,8 +2,9 @@
 /*
  * A model of a machine with RMPOPT, for the KUnit tests beside it, included by
  * sev.c. See rmpopt_model.h for how it gets in the way, and struct rmpopt_model for
- * what it keeps of the real thing. Most tests invent a topology, and play IPIs on the
- * CPU that sends them. Others use the CPUs there are, and real IPIs.
+ * what it keeps of the real thing. Most tests invent a topology, and play its ticks
+ * and IPIs on the CPU that the test runs on. Others use the CPUs there are, with real
+ * timers and IPIs.
  *
  * The tests boot the code under test themselves, and thus run before initialization
  * has ended: they write what is read-only after that, and call __init functions.
@@ -16,6 +17,8 @@
 #define MODEL_SEGMENTS		64
 #define MODEL_REGIONS		(MODEL_SEGMENTS * MODEL_SEGMENT_REGIONS)
 #define MODEL_TABLE_REGIONS	2048
+/* The timer wheel of an idle CPU may be so far behind, in jiffies. */
+#define WHEEL_LAG		(24UL * 60 * 60 * HZ)
 #define MODEL_EVENTS		4096
 /* Cores may be unable to optimize some of these. */
 #define MODEL_UNABLE_REGIONS	64
@@ -27,12 +30,25 @@
 
 #define BASE_EN			MSR_AMD64_RMPOPT_ENABLE
 
+/* How long a core may run before it has to have caught up, in us. */
+#define TWO_TICKS		(2 * TICK_USEC)
+
+/* What RMPOPT is executed by. */
+enum model_context {
+	/* A task: the pass. */
+	IN_PASS,
+	/* A timer, in softirq with interrupts enabled. */
+	IN_TICK,
+	/* An IPI, with interrupts disabled. */
+	IN_IPI,
+};
+
 /* One execution of RMPOPT. */
 struct model_event {
 	u64 pa;
 	enum rmpopt_function func;
 	unsigned int cpu;
-	bool ipi;
+	enum model_context context;
 	bool cf;
 };
 
@@ -40,19 +56,31 @@ struct model_event {
 enum model_point {
 	/* A pass has not looked for its reasons and for marks yet. */
 	POINT_PASS_BEGIN,
+	/* A pass looks for the next region, possibly on another CPU. */
+	POINT_NEXT_REGION,
 	POINT_BEFORE_INSN,
 	POINT_AFTER_INSN,
-	/* All IPIs for some regions have been served. */
-	POINT_IPIS_DONE,
 	POINT_PASS_END,
+	/* A timer has expired, and its function has not begun. */
+	POINT_TICK_BEGIN,
+	/* The timer can be armed again, and nothing has been looked at since. */
+	POINT_TICK_DISARMED,
+	POINT_TICK_END,
+	/* For how long a CPU has run is looked at, among others when a timer is armed. */
+	POINT_RUN_TIME,
+	/* A timer has been armed. */
+	POINT_ARMED,
+	/* Time passes for which an idle CPU is waited for. */
+	POINT_WAIT,
+	POINT_IPI_END,
 };
 
-/* Where a pass has got to. @pa, @func and @ipi are those of an instruction. */
+/* Where code under test has got to. @pa and @func are those of an instruction. */
 struct model_step {
 	enum model_point point;
 	u64 pa;
 	enum rmpopt_function func;
-	bool ipi;
+	enum model_context context;
 };
 
 /* What a write does to an enabled RMPOPT_BASE while SnpEn is set. */
@@ -106,9 +134,16 @@ struct saved_rmp {
  * @lock: Protects everything below that changes while code under test runs.
  *	  Innermost, taken in IPIs.
  * @invented: CPUs and topology are those given here, not the real ones.
+ * @tickless: The same goes for timers and time, on the real CPUs.
  * @cpu: The CPU an invented machine runs on.
- * @ipi: An invented machine is in an IPI.
+ * @context: What it is doing there.
+ * @disarms: The function of a timer has begun, and can be told from others by that.
  * @online: Online CPUs of an invented machine.
+ * @idle: Those that are idle now.
+ * @timer: Pending timers by CPU, NULL for none. On the real CPUs these are elsewhere.
+ * @us: The time since boot in us, on the real CPUs that there is no need to invent.
+ * @idle_us: For how long each CPU was idle of that.
+ * @iowait_us: For how long each CPU was idle and waited for I/O.
  * @siblings: Online threads of the core that a CPU belongs to, likewise.
  * @housekeeping: CPUs that are not isolated.
  * @segment: RMP segments, each with the number of pages it covers.
@@ -128,12 +163,13 @@ struct saved_rmp {
  * @nr_event: Number of entries in @event.
  * @nr_verify: Number of executions that verify a region.
  * @nr_query: Number of executions that do not.
- * @nr_call: Number of times that IPIs have been sent.
- * @nr_ipi: Number of IPIs of an invented machine.
+ * @nr_tick: Number of timers that have expired on an invented machine.
+ * @ticks: Ticks there, by which time has passed for those who ask at a tick.
+ * @nr_ipi: Number of IPIs to catch up.
  * @nr_moved: Number of times that a pass had itself moved to another CPU.
  * @nr_pass: Number of passes that have begun.
  * @nr_scan: Number of times the RMP of a region has been read.
- * @nr_scan_ipi: The largest number of these in a single IPI.
+ * @nr_scan_once: The largest number of these in a single tick or IPI.
  * @nr_fault: RMPOPT executed without RMPOPT_BASE and SnpEn, for an address not
  *	      aligned to 1GB, outside of the window, or outside of the RMP.
  * @nr_rule: Rules of the kernel and of the hardware broken, like a lock not held.
@@ -141,14 +177,15 @@ struct saved_rmp {
  * @frozen_at_enable: @nr_frozen at the time SnpEn got set.
  * @nr_live: Balance of allocations.
  * @fail_alloc: Fail the n-th allocation from now on, 0 for none.
- * @now: What the time is, in jiffies. It does not pass by itself.
+ * @now: What the time is, in jiffies. It does not pass by itself. Nor does @us.
  * @state: What the machine is doing.
  * @panic: It is about to die.
  * @hold: Hold the first core of a pass at this address.
  * @held: The pass has got there.
  * @proceed: The pass may go on.
- * @hook: Called at each step of a pass, may be NULL. In an IPI or without one, and
- *	  on the CPU there is in the former case, which may not sleep.
+ * @stopping: Clean-up waits for timers now.
+ * @hook: Called at each step, may be NULL. May only sleep in a task, and not where
+ *	  a timer is armed.
  * @hook_data: Belongs to @hook.
  * @saved_rmp: The RMP outside of this test.
  * @debug_locks: Lockdep was alive when the test began.
@@ -157,11 +194,18 @@ struct rmpopt_model {
 	raw_spinlock_t lock;
 
 	bool invented;
+	bool tickless;
 	unsigned int cpu;
-	bool ipi;
+	enum model_context context;
+	bool disarms;
 	struct cpumask online;
+	struct cpumask idle;
 	struct cpumask siblings[MODEL_CPUS];
 	struct cpumask housekeeping;
+	struct timer_list *timer[MODEL_CPUS];
+	u64 us;
+	u64 idle_us[MODEL_CPUS];
+	u64 iowait_us[MODEL_CPUS];
 
 	struct rmp_segment_desc segment[MODEL_SEGMENTS];
 	struct rmp_segment_desc *segment_table[MODEL_SEGMENTS];
@@ -180,12 +224,13 @@ struct rmpopt_model {
 	unsigned int nr_event;
 	unsigned int nr_verify;
 	unsigned int nr_query;
-	unsigned int nr_call;
+	unsigned int nr_tick;
+	unsigned long ticks;
 	unsigned int nr_ipi;
 	unsigned int nr_moved;
 	unsigned int nr_pass;
 	unsigned int nr_scan;
-	unsigned int nr_scan_ipi;
+	unsigned int nr_scan_once;
 	unsigned int nr_fault;
 	atomic_t nr_rule;
 	int nr_frozen;
@@ -200,6 +245,7 @@ struct rmpopt_model {
 	u64 hold;
 	struct completion held;
 	struct completion proceed;
+	bool stopping;
 	void (*hook)(struct rmpopt_model *m, const struct model_step *step);
 	void *hook_data;
 
@@ -268,6 +314,19 @@ static bool model_execute(struct rmpopt_model *m, unsigned int cpu, u64 pa,
 	__set_bit(index, core->table);
 
 	return true;
+}
+
+/* What the machine is doing on this CPU. */
+static enum model_context model_context(struct rmpopt_model *m)
+{
+	if (m->invented)
+		return m->context;
+
+	/* An idle CPU may serve an IPI outside of the interrupt handler. */
+	if (irqs_disabled())
+		return IN_IPI;
+
+	return in_serving_softirq() ? IN_TICK : IN_PASS;
 }
 
 /* Have a region lose its bit on all cores. */
@@ -340,13 +399,106 @@ static void model_x86_shutdown(struct rmpopt_model *m, bool clears_en)
 		m->core[i].rmpopt_base = 0;
 }
 
-static void model_call_hook(struct rmpopt_model *m, enum model_point point, u64 pa,
-			    enum rmpopt_function func, bool ipi)
+static void model_call_insn_hook(struct rmpopt_model *m, enum model_point point, u64 pa,
+				 enum rmpopt_function func)
 {
-	struct model_step step = { .point = point, .pa = pa, .func = func, .ipi = ipi };
+	void (*hook)(struct rmpopt_model *m, const struct model_step *step) = READ_ONCE(m->hook);
+	struct model_step step = { point, pa, func, model_context(m) };
 
-	if (m->hook)
-		m->hook(m, &step);
+	if (hook)
+		hook(m, &step);
+}
+
+static void model_call_hook(struct rmpopt_model *m, enum model_point point)
+{
+	model_call_insn_hook(m, point, 0, 0);
+}
+
+/* Whether timers and time are those of the model. */
+static bool model_plays_timers(struct rmpopt_model *m)
+{
+	return m && (m->invented || m->tickless);
+}
+
+/* What an interrupt returns to. */
+struct model_interrupted {
+	unsigned int cpu;
+	enum model_context context;
+	unsigned int nr_scan;
+};
+
+static struct model_interrupted model_interrupt(struct rmpopt_model *m, unsigned int cpu,
+						enum model_context context)
+{
+	struct model_interrupted i = { m->cpu, m->context, m->nr_scan };
+
+	m->cpu = cpu;
+	m->context = context;
+
+	return i;
+}
+
+static void model_return(struct rmpopt_model *m, struct model_interrupted i)
+{
+	m->nr_scan_once = max(m->nr_scan_once, m->nr_scan - i.nr_scan);
+	m->context = i.context;
+	m->cpu = i.cpu;
+}
+
+/* The timer of @of expires on @cpu. */
+static void model_expire(struct rmpopt_model *m, unsigned int of, unsigned int cpu)
+{
+	struct timer_list *timer = m->timer[of];
+	struct model_interrupted i;
+
+	m->timer[of] = NULL;
+	m->nr_tick++;
+
+	/* As in softirq: nobody may sleep. */
+	local_bh_disable();
+	i = model_interrupt(m, cpu, IN_TICK);
+	model_call_hook(m, POINT_TICK_BEGIN);
+	m->disarms = true;
+	timer->function(timer);
+	model_call_hook(m, POINT_TICK_END);
+	model_return(m, i);
+	local_bh_enable();
+}
+
+/* A tick of a CPU that is not idle. Returns whether it has made a timer expire. */
+static bool model_tick(struct rmpopt_model *m, unsigned int cpu)
+{
+	m->ticks++;
+	if (!m->timer[cpu])
+		return false;
+
+	model_expire(m, cpu, cpu);
+
+	return true;
+}
+
+/* Let @us pass, for which only @running are not idle. */
+static void model_pass_time(struct rmpopt_model *m, unsigned long running, u64 us)
+{
+	unsigned int cpu;
+
+	m->us += us;
+	for (cpu = 0; cpu < MODEL_CPUS; cpu++) {
+		if (running & BIT(cpu))
+			continue;
+		m->idle_us[cpu] += us / 2;
+		m->iowait_us[cpu] += us - us / 2;
+	}
+}
+
+/* A CPU is gone, and so is its place among its siblings. */
+static void model_offline(struct rmpopt_model *m, unsigned int cpu)
+{
+	unsigned int other;
+
+	cpumask_clear_cpu(cpu, &m->online);
+	for (other = 0; other < MODEL_CPUS; other++)
+		cpumask_clear_cpu(cpu, &m->siblings[other]);
 }
 
 /* Whether this task holds cpus_read_lock(), or @otherwise if that is not known. */
@@ -362,6 +514,7 @@ static bool cpus_held(bool otherwise)
 static bool rmpopt_model_insn(u64 pa, enum rmpopt_function func)
 {
 	struct rmpopt_model *m = rmpopt_model;
+	enum model_context context;
 	struct model_event *e;
 	unsigned int cpu;
 	bool ipi, cf;
@@ -370,10 +523,12 @@ static bool rmpopt_model_insn(u64 pa, enum rmpopt_function func)
 		return (__rmpopt)(pa, func);
 
 	cpu = rmpopt_model_cpu();
-	/* An idle CPU may serve an IPI outside of the interrupt handler. */
-	ipi = m->invented ? m->ipi : irqs_disabled();
+	context = model_context(m);
+	ipi = context == IN_IPI;
+	if (irqs_disabled() != ipi)
+		atomic_inc(&m->nr_rule);
 
-	if (!ipi) {
+	if (context == IN_PASS) {
 		if (!cpus_held(true) || !current->migration_disabled)
 			atomic_inc(&m->nr_rule);
 
@@ -383,7 +538,7 @@ static bool rmpopt_model_insn(u64 pa, enum rmpopt_function func)
 		}
 	}
 
-	model_call_hook(m, POINT_BEFORE_INSN, pa, func, ipi);
+	model_call_insn_hook(m, POINT_BEFORE_INSN, pa, func);
 
 	scoped_guard(raw_spinlock_irqsave, &m->lock) {
 		cf = model_execute(m, cpu, pa, func);
@@ -398,12 +553,12 @@ static bool rmpopt_model_insn(u64 pa, enum rmpopt_function func)
 			e->pa = pa;
 			e->func = func;
 			e->cpu = cpu;
-			e->ipi = ipi;
+			e->context = context;
 			e->cf = cf;
 		}
 	}
 
-	model_call_hook(m, POINT_AFTER_INSN, pa, func, ipi);
+	model_call_insn_hook(m, POINT_AFTER_INSN, pa, func);
 
 	return cf;
 }
@@ -506,9 +661,20 @@ static unsigned int rmpopt_model_cpu(void)
 	return m && m->invented ? m->cpu : real_cpu();
 }
 
+static bool rmpopt_model_online(unsigned int cpu)
+{
+	struct rmpopt_model *m = rmpopt_model;
+
+	return cpumask_test_cpu(cpu, m && m->invented ? &m->online : real_online_mask());
+}
+
 static const struct cpumask *rmpopt_model_online_mask(void)
 {
 	struct rmpopt_model *m = rmpopt_model;
+
+	/* Only a pass looks at the mask while it cannot migrate: before each region. */
+	if (m && current->migration_disabled)
+		model_call_hook(m, POINT_NEXT_REGION);
 
 	return m && m->invented ? &m->online : real_online_mask();
 }
@@ -556,45 +722,128 @@ static void rmpopt_model_on_each_cpu(smp_call_func_t func, void *info, int wait)
 	}
 }
 
-static void rmpopt_model_on_each_cpu_cond_mask(smp_cond_func_t cond, smp_call_func_t func,
-					       void *info, bool wait,
-					       const struct cpumask *mask)
+static int rmpopt_model_call_single(int cpu, smp_call_func_t func, void *info, int wait)
 {
-	unsigned int cpu, sender, nr_scan, nr_scan_ipi = 0;
 	struct rmpopt_model *m = rmpopt_model;
+	struct model_interrupted i;
 	unsigned long flags;
 
-	/* What @info points to is gone as soon as this returns. */
-	if (m && !wait)
+	if (!m)
+		return (smp_call_function_single)(cpu, func, info, wait);
+
+	m->nr_ipi++;
+	/* Clean-up counts on the sender to wait, and nobody wants to be woken up. */
+	if (!wait || !cpus_held(true) || !cpu_online(cpu) || cpumask_test_cpu(cpu, &m->idle))
 		atomic_inc(&m->nr_rule);
 
-	if (m)
-		m->nr_call++;
+	if (!m->invented)
+		return (smp_call_function_single)(cpu, func, info, wait);
 
-	if (!m || !m->invented) {
-		(on_each_cpu_cond_mask)(cond, func, info, wait, mask);
+	i = model_interrupt(m, cpu, IN_IPI);
+	local_irq_save(flags);
+	func(info);
+	local_irq_restore(flags);
+	model_return(m, i);
+	model_call_hook(m, POINT_IPI_END);
+
+	return 0;
+}
+
+/* Nobody is woken up or interrupted for a timer of this kind. */
+static void rmpopt_model_add_timer_on(struct timer_list *timer, int cpu)
+{
+	struct rmpopt_model *m = rmpopt_model;
+
+	if (m && (!cpu_online(cpu) || timer != &per_cpu_ptr(rmpopt_cpus, cpu)->timer ||
+		  !(timer->flags & TIMER_DEFERRABLE) ||
+		  !time_before(timer->expires, m->now - WHEEL_LAG)))
+		atomic_inc(&m->nr_rule);
+
+	if (!model_plays_timers(m)) {
+		(add_timer_on)(timer, cpu);
 		return;
 	}
 
-	sender = m->cpu;
-	for_each_cpu_and(cpu, mask, &m->online) {
-		if (cond && !cond(cpu, info))
-			continue;
+	if (m->timer[cpu])
+		atomic_inc(&m->nr_rule);
+	m->timer[cpu] = timer;
+	model_call_hook(m, POINT_ARMED);
+}
 
-		m->nr_ipi++;
-		m->cpu = cpu;
-		m->ipi = true;
-		nr_scan = m->nr_scan;
-		local_irq_save(flags);
-		func(info);
-		local_irq_restore(flags);
-		nr_scan_ipi = max(nr_scan_ipi, m->nr_scan - nr_scan);
-		m->ipi = false;
-		m->cpu = sender;
+static int rmpopt_model_timer_delete_sync(struct timer_list *timer)
+{
+	struct rmpopt_model *m = rmpopt_model;
+	unsigned int cpu;
+
+	if (!model_plays_timers(m)) {
+		if (m)
+			WRITE_ONCE(m->stopping, true);
+		return (timer_delete_sync)(timer);
 	}
-	m->nr_scan_ipi = max(m->nr_scan_ipi, nr_scan_ipi);
 
-	model_call_hook(m, POINT_IPIS_DONE, 0, 0, false);
+	for (cpu = 0; cpu < MODEL_CPUS; cpu++) {
+		if (m->timer[cpu] == timer) {
+			m->timer[cpu] = NULL;
+			return 1;
+		}
+	}
+
+	return 0;
+}
+
+static int rmpopt_model_idle_cpu(int cpu)
+{
+	struct rmpopt_model *m = rmpopt_model;
+
+	return model_plays_timers(m) ? cpumask_test_cpu(cpu, &m->idle) : (idle_cpu)(cpu);
+}
+
+static u64 rmpopt_model_idle_time(int cpu, u64 *now)
+{
+	struct rmpopt_model *m = rmpopt_model;
+
+	if (!model_plays_timers(m))
+		return (get_cpu_idle_time_us)(cpu, now);
+
+	model_call_hook(m, POINT_RUN_TIME);
+	if (now)
+		*now = m->us;
+
+	return m->idle_us[cpu];
+}
+
+static u64 rmpopt_model_iowait_time(int cpu, u64 *now)
+{
+	struct rmpopt_model *m = rmpopt_model;
+
+	if (!model_plays_timers(m))
+		return (get_cpu_iowait_time_us)(cpu, now);
+
+	if (now)
+		*now = m->us;
+
+	return m->iowait_us[cpu];
+}
+
+static ktime_t rmpopt_model_ktime(void)
+{
+	struct rmpopt_model *m = rmpopt_model;
+
+	return model_plays_timers(m) ? us_to_ktime(m->us) : (ktime_get)();
+}
+
+/* While the machine waits, the CPUs do what they have been doing. */
+static void rmpopt_model_sleep(unsigned long min, unsigned long max)
+{
+	struct rmpopt_model *m = rmpopt_model;
+
+	if (!model_plays_timers(m)) {
+		(usleep_range)(min, max);
+		return;
+	}
+
+	model_pass_time(m, ~cpumask_bits(&m->idle)[0], max);
+	model_call_hook(m, POINT_WAIT);
 }
 
 static long rmpopt_model_work_on_cpu(int cpu, long (*func)(void *), void *arg)
@@ -651,7 +900,10 @@ static unsigned long rmpopt_model_jiffies(void)
 {
 	struct rmpopt_model *m = rmpopt_model;
 
-	return m ? READ_ONCE(m->now) : real_jiffies();
+	if (!m || (!model_plays_timers(m) && in_serving_softirq()))
+		return real_jiffies();
+
+	return READ_ONCE(m->now) + (m->context == IN_TICK ? m->ticks : 0);
 }
 
 static enum system_states rmpopt_model_system_state(void)
@@ -665,6 +917,11 @@ static bool rmpopt_model_panic(void)
 {
 	struct rmpopt_model *m = rmpopt_model;
 
+	if (m && m->disarms) {
+		m->disarms = false;
+		model_call_hook(m, POINT_TICK_DISARMED);
+	}
+
 	return m ? m->panic : (panic_in_progress)();
 }
 
@@ -675,13 +932,13 @@ static void (rmpopt_work_handler)(struct work_struct *work)
 
 	if (m) {
 		m->nr_pass++;
-		model_call_hook(m, POINT_PASS_BEGIN, 0, 0, false);
+		model_call_hook(m, POINT_PASS_BEGIN);
 	}
 
 	rmpopt_model_pass(work);
 
 	if (m)
-		model_call_hook(m, POINT_PASS_END, 0, 0, false);
+		model_call_hook(m, POINT_PASS_END);
 }
 
 static bool rmpopt_model_alloc(void)
@@ -827,8 +1084,30 @@ static void __init boot(struct rmpopt_model *m)
 	m->booted = rmpopt_capable;
 }
 
+/* No RMPOPT can follow: no work and no timer is left, and nothing to do for one. */
+static void expect_stopped(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+	unsigned int cpu;
+
+	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
+	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_chase_work));
+	if (!m->booted)
+		return;
+
+	for_each_possible_cpu(cpu) {
+		struct rmpopt_cpu *thread = per_cpu_ptr(rmpopt_cpus, cpu);
+
+		KUNIT_EXPECT_NULL_MSG(test, m->timer[cpu], "CPU %u", cpu);
+		KUNIT_EXPECT_FALSE_MSG(test, timer_pending(&thread->timer), "CPU %u", cpu);
+		KUNIT_EXPECT_EQ_MSG(test, thread->armed, 0, "CPU %u", cpu);
+		KUNIT_EXPECT_TRUE_MSG(test, bitmap_empty(thread->todo, RMPOPT_MAX_REGIONS),
+				      "CPU %u", cpu);
+	}
+}
+
 /*
- * Nobody but boot allocates, and nothing frees that. Check that passes are disabled
+ * Nobody but boot allocates, and nothing frees that. Check that works are disabled
  * exactly once, as the firmware may go through any number of set-ups.
  */
 static void __init unboot(struct kunit *test)
@@ -836,14 +1115,16 @@ static void __init unboot(struct kunit *test)
 	struct rmpopt_model *m = test->priv;
 
 	snp_cleanup_rmpopt();
-	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
+	expect_stopped(test);
 
 	if (m->booted) {
 		KUNIT_EXPECT_TRUE(test, enable_delayed_work(&rmpopt_delayed_work));
+		KUNIT_EXPECT_TRUE(test, enable_delayed_work(&rmpopt_chase_work));
 		destroy_workqueue(rmpopt_wq);
 		bitmap_free(rmpopt_regions.stale);
 		bitmap_free(rmpopt_regions.optimized);
 		bitmap_free(rmpopt_regions.failed);
+		free_percpu(rmpopt_cpus);
 		free_cpumask_var(rmpopt_cpumask);
 		rmpopt_model_free();
 	}
@@ -853,6 +1134,7 @@ static void __init unboot(struct kunit *test)
 	rmpopt_capable = false;
 	rmpopt_regions.nr = 0;
 	rmpopt_wq = NULL;
+	rmpopt_cpus = NULL;
 	rmpopt_reason = 0;
 	rmpopt_first = 0;
 }
@@ -900,6 +1182,7 @@ static int __init rmpopt_test_init(struct kunit *test)
 	m->feature = true;
 	m->syscfg = MSR_AMD64_SYSCFG_SNP_EN;
 	m->now = real_jiffies();
+	m->us = USEC_PER_SEC;
 	m->state = SYSTEM_RUNNING;
 	cpumask_setall(&m->housekeeping);
 
@@ -950,16 +1233,84 @@ static void run_pass(void)
 	flush_delayed_work(&rmpopt_delayed_work);
 }
 
-/* Run passes until nothing asks for another one. Returns their number. */
+/* The same with the look after cores that do not catch up. */
+static void run_chase(void)
+{
+	flush_delayed_work(&rmpopt_chase_work);
+}
+
+static unsigned int pending_timers(struct rmpopt_model *m)
+{
+	unsigned int cpu, pending = 0;
+
+	for (cpu = 0; cpu < MODEL_CPUS; cpu++) {
+		if (m->timer[cpu])
+			pending |= BIT(cpu);
+	}
+
+	return pending;
+}
+
+/* Keep a CPU from being idle until its timer does not expire any more. */
+static long wait_for_ticks(void *data)
+{
+	ktime_t end = ktime_add_ms((ktime_get)(), 20 * MSEC_PER_SEC);
+	struct rmpopt_cpu *thread = data;
+
+	while (READ_ONCE(thread->armed)) {
+		if (ktime_after((ktime_get)(), end))
+			return -ETIMEDOUT;
+		cond_resched();
+	}
+
+	return 0;
+}
+
+/* Let each CPU run until nothing is left for its core. */
+static void catch_up_all(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+	unsigned int cpu, n;
+
+	if (!m->invented) {
+		for_each_cpu(cpu, real_online_mask()) {
+			struct rmpopt_cpu *thread = per_cpu_ptr(rmpopt_cpus, cpu);
+
+			KUNIT_EXPECT_EQ_MSG(test, real_work_on_cpu(cpu, wait_for_ticks, thread), 0,
+					    "CPU %u", cpu);
+		}
+		return;
+	}
+
+	for (n = 0; n < 1000 && pending_timers(m); n++) {
+		for_each_cpu(cpu, &m->online)
+			model_tick(m, cpu);
+	}
+	KUNIT_EXPECT_EQ(test, pending_timers(m), 0);
+	KUNIT_EXPECT_EQ(test, rmpopt_behind(), 0);
+}
+
+/*
+ * Run passes until nothing asks for another one, and let all cores catch up each time.
+ * Returns the number of passes.
+ */
 static unsigned int run_all_passes(struct kunit *test)
 {
 	unsigned int n;
 
-	for (n = 0; n < 1000 && delayed_work_pending(&rmpopt_delayed_work); n++)
+	for (n = 0; n < 1000 && delayed_work_pending(&rmpopt_delayed_work); n++) {
 		run_pass();
+		catch_up_all(test);
+	}
 	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
 
 	return n;
+}
+
+static void run_pass_and_ticks(struct kunit *test)
+{
+	run_pass();
+	catch_up_all(test);
 }
 
 /* Forget what has been executed so far. */
@@ -968,12 +1319,12 @@ static void reset_counts(struct rmpopt_model *m)
 	m->nr_event = 0;
 	m->nr_verify = 0;
 	m->nr_query = 0;
-	m->nr_call = 0;
+	m->nr_tick = 0;
 	m->nr_ipi = 0;
 	m->nr_moved = 0;
 	m->nr_pass = 0;
 	m->nr_scan = 0;
-	m->nr_scan_ipi = 0;
+	m->nr_scan_once = 0;
 }
 
 /* Let @secs seconds pass, before what has been queued is due. */
@@ -983,6 +1334,8 @@ static void advance(struct rmpopt_model *m, unsigned int secs)
 	/* Nothing if there is nothing queued. */
 	mod_timer_pending(&rmpopt_delayed_work.timer,
 			  rmpopt_delayed_work.timer.expires - secs * HZ);
+	mod_timer_pending(&rmpopt_chase_work.timer,
+			  rmpopt_chase_work.timer.expires - secs * HZ);
 }
 
 /* Whether the core of @cpu takes part. */
@@ -1013,9 +1366,9 @@ static void expect_optimized(struct kunit *test, u64 pa, bool optimized)
 }
 
 /*
- * What it is all about, once the RMP has been quiet for long enough: each region that
- * the RMP covers and the tables reach is optimized on all cores that have a table,
- * unless it holds an assigned page, when it must not be.
+ * What it is all about, once the RMP has been quiet and each core has run for long
+ * enough: each region that the RMP covers and the tables reach is optimized on all cores
+ * that have a table, unless it holds an assigned page, when it must not be.
  */
 static bool expect_covered(struct kunit *test)
 {
@@ -1044,19 +1397,26 @@ static bool expect_covered(struct kunit *test)
 	return true;
 }
 
-/* @func leaves a pass queued, which starts @secs seconds from then. */
-static void expect_queues_in(struct kunit *test, void (*func)(void), unsigned int secs)
+/* @work has been queued since @from, and starts @secs seconds from then. */
+static void expect_due_in(struct kunit *test, struct delayed_work *work, unsigned long from,
+			  unsigned int secs)
 {
-	unsigned long from = real_jiffies(), expires;
+	unsigned long expires = work->timer.expires;
 
-	func();
-
-	expires = rmpopt_delayed_work.timer.expires;
-	KUNIT_EXPECT_TRUE(test, delayed_work_pending(&rmpopt_delayed_work));
-	KUNIT_EXPECT_TRUE(test, timer_pending(&rmpopt_delayed_work.timer));
+	KUNIT_EXPECT_TRUE(test, delayed_work_pending(work));
+	KUNIT_EXPECT_TRUE(test, timer_pending(&work->timer));
 	KUNIT_EXPECT_TRUE_MSG(test, time_in_range(expires, from + secs * HZ,
 						  real_jiffies() + secs * HZ),
 			      "in %ld jiffies, not %u", (long)(expires - from), secs * HZ);
+}
+
+/* @func leaves a pass queued, which starts @secs seconds from then. */
+static void expect_queues_in(struct kunit *test, void (*func)(void), unsigned int secs)
+{
+	unsigned long from = real_jiffies();
+
+	func();
+	expect_due_in(test, &rmpopt_delayed_work, from, secs);
 }
 
 static void expect_queues_pass(struct kunit *test, void (*func)(void))
@@ -1104,9 +1464,23 @@ static void expect_not_set_up(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, m->core[i].nr_writes, 0);
 }
 
+/* Online threads of all cores with a table but that of m->cpu. */
+static unsigned int followers(struct rmpopt_model *m)
+{
+	unsigned int cpu, mask = 0;
+
+	for_each_cpu(cpu, &m->online) {
+		if (has_table(m, cpu) && model_core_of(m, cpu) != model_core_of(m, m->cpu))
+			mask |= BIT(cpu);
+	}
+
+	return mask;
+}
+
 /* Check that event @i is what is expected, returns the index of the next one. */
 static unsigned int expect_event(struct kunit *test, unsigned int i, u64 pa,
-				 enum rmpopt_function func, bool ipi, bool cf)
+				 enum rmpopt_function func, enum model_context context,
+				 unsigned int cpu, bool cf)
 {
 	struct rmpopt_model *m = test->priv;
 	struct model_event *e = &m->event[i];
@@ -1114,52 +1488,88 @@ static unsigned int expect_event(struct kunit *test, unsigned int i, u64 pa,
 	KUNIT_ASSERT_LT(test, i, m->nr_event);
 	KUNIT_EXPECT_EQ_MSG(test, e->pa, pa, "event %u", i);
 	KUNIT_EXPECT_EQ_MSG(test, e->func, func, "event %u", i);
-	KUNIT_EXPECT_EQ_MSG(test, e->ipi, ipi, "event %u", i);
+	KUNIT_EXPECT_EQ_MSG(test, e->context, context, "event %u", i);
+	KUNIT_EXPECT_EQ_MSG(test, e->cpu, cpu, "event %u", i);
 	KUNIT_EXPECT_EQ_MSG(test, e->cf, cf, "event %u", i);
-	if (ipi)
-		KUNIT_EXPECT_EQ_MSG(test, e->cpu, worker_of(m, e->cpu), "event %u", i);
-	else
-		KUNIT_EXPECT_EQ_MSG(test, e->cpu, m->cpu, "event %u", i);
 
 	return i + 1;
 }
 
-/*
- * Check that a pass has handled @nr regions from @pa on as a batch, from event @i
- * on: the first core visits all of them, then each other core those for which it has
- * succeeded, that is which are not in @failing. Returns the index of the next event.
- */
-static unsigned int expect_batch(struct kunit *test, unsigned int i, u64 pa, unsigned int nr,
-				 unsigned long failing, unsigned int nr_cores)
+/* The first core queries a region as event @i. */
+static unsigned int expect_query(struct kunit *test, unsigned int i, u64 pa, bool cf)
 {
 	struct rmpopt_model *m = test->priv;
-	unsigned long seen = BIT(model_core_of(m, m->cpu));
-	unsigned int n, core, done;
+
+	return expect_event(test, i, pa, RMPOPT_REPORT, IN_PASS, m->cpu, cf);
+}
+
+/*
+ * Check that the first core has visited @nr regions from @pa on, from event @i on, and
+ * has succeeded but for those in @failing. Returns the index of the next event.
+ */
+static unsigned int expect_leader(struct kunit *test, unsigned int i, u64 pa, unsigned int nr,
+				  unsigned long failing)
+{
+	struct rmpopt_model *m = test->priv;
+	unsigned int n;
 
 	for (n = 0; n < nr; n++)
-		i = expect_event(test, i, pa + n * GB, RMPOPT_VERIFY_AND_REPORT, false,
-				 !(failing & BIT(n)));
+		i = expect_event(test, i, pa + n * GB, RMPOPT_VERIFY_AND_REPORT, IN_PASS, m->cpu,
+				 n >= BITS_PER_LONG || !(failing & BIT(n)));
 
-	if (hweight_long(failing) == nr)
-		return i;
+	return i;
+}
 
-	for (done = 1; done < nr_cores; done++) {
-		unsigned int cpu = m->event[i].cpu;
+/*
+ * The same, and that the other cores have visited those for which it has succeeded, each
+ * in order and at its own ticks.
+ */
+static unsigned int expect_pass(struct kunit *test, unsigned int i, u64 pa, unsigned int nr,
+				unsigned long failing, unsigned int nr_cores)
+{
+	struct rmpopt_model *m = test->priv;
+	unsigned int next[MODEL_CPUS] = {};
+	unsigned int n, core, done;
 
-		core = model_core_of(m, cpu);
-		KUNIT_EXPECT_FALSE_MSG(test, seen & BIT(core), "core of CPU %u twice", cpu);
-		seen |= BIT(core);
+	i = expect_leader(test, i, pa, nr, failing);
 
-		for (n = 0; n < nr; n++) {
-			if (failing & BIT(n))
-				continue;
-			KUNIT_EXPECT_EQ(test, m->event[i].cpu, cpu);
-			i = expect_event(test, i, pa + n * GB, RMPOPT_VERIFY_AND_REPORT, true,
-					 true);
-		}
+	for (done = (nr - hweight_long(failing)) * (nr_cores - 1); done; done--) {
+		KUNIT_ASSERT_LT(test, i, m->nr_event);
+		core = model_core_of(m, m->event[i].cpu);
+		KUNIT_EXPECT_NE(test, core, model_core_of(m, m->cpu));
+
+		/* With the number of events this makes it each region once. */
+		for (n = next[core]; n < BITS_PER_LONG && failing & BIT(n); n++)
+			;
+		KUNIT_EXPECT_LT_MSG(test, n, nr, "event %u", i);
+		i = expect_event(test, i, pa + n * GB, RMPOPT_VERIFY_AND_REPORT, IN_TICK,
+				 m->event[i].cpu, true);
+		next[core] = n + 1;
 	}
 
 	return i;
+}
+
+static unsigned int __init count_real_cores(void)
+{
+	unsigned int cpu, nr_cores = 0;
+
+	for_each_cpu(cpu, real_online_mask())
+		nr_cores += cpu == cpumask_first(real_siblings(cpu));
+
+	return nr_cores;
+}
+
+/* Have all of @nr regions be visited, in an order of no matter. */
+static void return_regions(struct rmpopt_model *m, unsigned int nr)
+{
+	unsigned int n;
+
+	/* All over the place, 7 and 40 have no common divisor. */
+	for (n = 0; n < nr; n++) {
+		model_lose(m, n * 7 % 40 * GB);
+		rmpopt_page_returned(n * 7 % 40 * GB);
+	}
 }
 
 /* Position @iter behind the last message. */

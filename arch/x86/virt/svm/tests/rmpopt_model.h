@@ -3,8 +3,8 @@
  * Puts a model in the place of what the RMPOPT code in sev.c sees of the machine,
  * while a test has one installed.
  *
- * Static stubs only hold for the task that runs the test, but a pass runs in a
- * worker and in IPIs. So sev.c includes this file below the definition of
+ * Static stubs only hold for the task that runs the test, but RMPOPT is executed
+ * by a worker, timers and IPIs. So sev.c includes this file below the definition of
  * __rmpopt(), and from there on the names below mean their replacements. Without
  * a model these do what is replaced. To get at a function itself, put its name in
  * parentheses.
@@ -13,8 +13,10 @@
 /* Before anything is replaced. */
 #include <kunit/test.h>
 #include <linux/bitmap.h>
+#include <linux/bottom_half.h>
 #include <linux/completion.h>
 #include <linux/debug_locks.h>
+#include <linux/delay.h>
 #include <linux/jiffies.h>
 #include <linux/kmsg_dump.h>
 #include <linux/kthread.h>
@@ -33,18 +35,25 @@ static int rmpopt_model_write_msr_on_cpu(unsigned int cpu, u32 msr, u64 val);
 static bool rmpopt_model_has_feature(unsigned int bit);
 
 static unsigned int rmpopt_model_cpu(void);
+static bool rmpopt_model_online(unsigned int cpu);
 static const struct cpumask *rmpopt_model_online_mask(void);
 static const struct cpumask *rmpopt_model_siblings(unsigned int cpu);
 static const struct cpumask *rmpopt_model_housekeeping(enum hk_type type);
 static unsigned long rmpopt_model_max_pfn(void);
 
 static void rmpopt_model_on_each_cpu(smp_call_func_t func, void *info, int wait);
-static void rmpopt_model_on_each_cpu_cond_mask(smp_cond_func_t cond, smp_call_func_t func,
-					       void *info, bool wait,
-					       const struct cpumask *mask);
+static int rmpopt_model_call_single(int cpu, smp_call_func_t func, void *info, int wait);
 static long rmpopt_model_work_on_cpu(int cpu, long (*func)(void *), void *arg);
 static void rmpopt_model_hotplug_disable(void);
 static void rmpopt_model_hotplug_enable(void);
+
+static void rmpopt_model_add_timer_on(struct timer_list *timer, int cpu);
+static int rmpopt_model_timer_delete_sync(struct timer_list *timer);
+static int rmpopt_model_idle_cpu(int cpu);
+static u64 rmpopt_model_idle_time(int cpu, u64 *now);
+static u64 rmpopt_model_iowait_time(int cpu, u64 *now);
+static ktime_t rmpopt_model_ktime(void);
+static void rmpopt_model_sleep(unsigned long min, unsigned long max);
 
 static unsigned long rmpopt_model_jiffies(void);
 static enum system_states rmpopt_model_system_state(void);
@@ -106,6 +115,7 @@ static inline enum system_states real_system_state(void)
 #undef topology_sibling_cpumask
 #undef work_on_cpu
 #undef alloc_workqueue
+#undef alloc_percpu
 
 #define __rmpopt(pa, func)			rmpopt_model_insn(pa, func)
 #define rdmsrq(msr, val)			((val) = rmpopt_model_read_msr(msr))
@@ -114,17 +124,27 @@ static inline enum system_states real_system_state(void)
 #define cpu_feature_enabled(bit)		rmpopt_model_has_feature(bit)
 
 #define smp_processor_id()			rmpopt_model_cpu()
+#define cpu_online(cpu)				rmpopt_model_online(cpu)
 #define cpu_online_mask				rmpopt_model_online_mask()
 #define topology_sibling_cpumask(cpu)		rmpopt_model_siblings(cpu)
 #define housekeeping_cpumask(type)		rmpopt_model_housekeeping(type)
 #define max_pfn					rmpopt_model_max_pfn()
 
 #define on_each_cpu(func, info, wait)		rmpopt_model_on_each_cpu(func, info, wait)
-#define on_each_cpu_cond_mask(cond, func, info, wait, mask) \
-	rmpopt_model_on_each_cpu_cond_mask(cond, func, info, wait, mask)
+#define smp_call_function_single(cpu, func, info, wait) \
+	rmpopt_model_call_single(cpu, func, info, wait)
 #define work_on_cpu(cpu, func, arg)		rmpopt_model_work_on_cpu(cpu, func, arg)
 #define cpu_hotplug_disable()			rmpopt_model_hotplug_disable()
 #define cpu_hotplug_enable()			rmpopt_model_hotplug_enable()
+
+#define add_timer_on(timer, cpu)		rmpopt_model_add_timer_on(timer, cpu)
+#define timer_delete_sync(timer)		rmpopt_model_timer_delete_sync(timer)
+#define idle_cpu(cpu)				rmpopt_model_idle_cpu(cpu)
+#define get_cpu_idle_time_us(cpu, now)		rmpopt_model_idle_time(cpu, now)
+#define get_cpu_iowait_time_us(cpu, now)	rmpopt_model_iowait_time(cpu, now)
+/* What read_poll_timeout() waits by. */
+#define ktime_get()				rmpopt_model_ktime()
+#define usleep_range(min, max)			rmpopt_model_sleep(min, max)
 
 #define jiffies					rmpopt_model_jiffies()
 #define system_state				rmpopt_model_system_state()
@@ -142,6 +162,15 @@ static inline enum system_states real_system_state(void)
 	if (_map)				\
 		rmpopt_model_free();		\
 	bitmap_free(_map);			\
+})
+#define alloc_percpu(type) \
+	(rmpopt_model_alloc() ? alloc_percpu_gfp(type, GFP_KERNEL) : NULL)
+#define free_percpu(p) ({			\
+	typeof(p) _p = (p);			\
+						\
+	if (_p)					\
+		rmpopt_model_free();		\
+	free_percpu(_p);			\
 })
 #define alloc_workqueue(...) \
 	(rmpopt_model_alloc() ? alloc_workqueue_noprof(__VA_ARGS__) : NULL)

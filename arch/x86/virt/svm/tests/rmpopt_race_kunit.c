@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * KUnit tests of RMPOPT: what happens at the same time as a pass.
+ * KUnit tests of RMPOPT: what happens at the same time as a pass, a tick or an IPI.
  */
 
 /* The three steps of a conversion, at the points of a pass at which they happen. */
@@ -31,15 +31,19 @@ static void run_conversion(struct rmpopt_model *m, struct conversion *c)
 
 static void conversion_hook(struct rmpopt_model *m, const struct model_step *step)
 {
-	run_conversion(m, m->hook_data);
+	/* RMP and marks do not matter where a timer is armed or disarmed. */
+	if (step->point != POINT_RUN_TIME && step->point != POINT_ARMED &&
+	    step->point != POINT_TICK_DISARMED && step->point != POINT_TICK_END)
+		run_conversion(m, m->hook_data);
 }
 
 /*
  * A page is assigned, is returned by RMPUPDATE, and the return is noted: each of
- * these at each point of a pass. Point 0 is before it. The pass begins, queries two
- * regions, and visits a third on three cores, the first one without an IPI.
+ * these at each point of a pass, and of ticks after it. Point 0 is before it. The pass
+ * begins, looks for regions, queries two, visits a third on the first core, looks for
+ * more, and ends. Two cores have a tick, which begins and visits the region.
  */
-#define CONVERSION_POINTS	(1 + 2 + 1 + 2 * (2 + 3))
+#define CONVERSION_POINTS	(1 + 1 + 1 + 2 * 2 + 2 + 1 + 1 + 2 * (1 + 2))
 
 static void __init test_conversion(struct kunit *test)
 {
@@ -51,7 +55,7 @@ static void __init test_conversion(struct kunit *test)
 	invent_topology(test, &tc);
 	reboot(test, 3);
 	snp_setup_rmpopt();
-	run_pass();
+	run_pass_and_ticks(test);
 
 	for (pa = 0; pa < 3 * GB; pa += GB) {
 		unsigned int a, b, n;
@@ -74,10 +78,12 @@ static void __init test_conversion(struct kunit *test)
 			run_conversion(m, &c);
 			m->hook_data = &c;
 			m->hook = conversion_hook;
-			run_pass();
+			run_pass_and_ticks(test);
 			m->hook = NULL;
+			if (a == CONVERSION_POINTS - 1)
+				KUNIT_EXPECT_EQ(test, c.point, CONVERSION_POINTS);
 
-			/* The pass is shorter if a page stays assigned, catch up. */
+			/* There are fewer points if a page stays assigned. */
 			c.point = CONVERSION_POINTS;
 			run_conversion(m, &c);
 			KUNIT_ASSERT_EQ(test, c.next, 3);
@@ -98,10 +104,11 @@ static void late_conversions(struct rmpopt_model *m, const struct model_step *st
 {
 	unsigned int n, region;
 
-	if (step->point != POINT_AFTER_INSN || step->pa != late_region || !step->ipi)
+	if (step->point != POINT_AFTER_INSN || step->pa != late_region ||
+	    step->context == IN_PASS)
 		return;
 
-	/* Once, in the first IPI. */
+	/* Once, at the first tick or in the first IPI. */
 	m->hook = NULL;
 	for (region = 0; region < 20; region++) {
 		for (n = 0; n < 3; n++)
@@ -111,38 +118,53 @@ static void late_conversions(struct rmpopt_model *m, const struct model_step *st
 	}
 }
 
-static void __init test_conversions_in_ipi(struct kunit *test)
+static void __init test_conversions_in_tick(struct kunit *test)
 {
 	struct rmpopt_model *m = test->priv;
+	unsigned int ipi;
 
 	invent_topology(test, SPARSE);
 	reboot(test, 20);
 	snp_setup_rmpopt();
 
-	late_region = 3 * GB;
-	m->hook = late_conversions;
-	run_pass();
-	KUNIT_EXPECT_NULL(test, m->hook);
+	for (ipi = 0; ipi < 2; ipi++) {
+		run_pass();
+		reset_counts(m);
+		late_region = 3 * GB;
+		m->hook = late_conversions;
+		if (ipi) {
+			model_pass_time(m, -1UL, TWO_TICKS + 1);
+			run_chase();
+		}
+		catch_up_all(test);
+		KUNIT_EXPECT_NULL(test, m->hook);
+		KUNIT_EXPECT_EQ(test, m->nr_verify, 4);
+		KUNIT_EXPECT_EQ(test, !!m->nr_ipi, ipi);
 
-	/* The first batch has been taken, its marks are new. The second one has not. */
-	KUNIT_EXPECT_TRUE(test, delayed_work_pending(&rmpopt_delayed_work));
-	reset_counts(m);
-	run_pass();
-	KUNIT_EXPECT_EQ(test, expect_batch(test, 0, 0, 16, 0, SPARSE->nr_cores), m->nr_event);
-	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
-	expect_covered(test);
+		/* All marks are new. */
+		KUNIT_EXPECT_TRUE(test, delayed_work_pending(&rmpopt_delayed_work));
+		reset_counts(m);
+		run_pass_and_ticks(test);
+		KUNIT_EXPECT_EQ(test, expect_pass(test, 0, 0, 20, 0, SPARSE->nr_cores),
+				m->nr_event);
+		KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
+		expect_covered(test);
+
+		snp_setup_rmpopt();
+	}
 }
 
 /* A page that is assigned between the first core and the others. */
 static void late_assign(struct rmpopt_model *m, const struct model_step *step)
 {
-	if (step->point == POINT_AFTER_INSN && step->pa == late_region && !step->ipi) {
+	if (step->point == POINT_AFTER_INSN && step->pa == late_region &&
+	    step->context == IN_PASS) {
 		m->hook = NULL;
 		model_assign(m, late_region);
 	}
 }
 
-static void __init test_assigned_before_ipi(struct kunit *test)
+static void __init test_assigned_before_tick(struct kunit *test)
 {
 	struct rmpopt_model *m = test->priv;
 
@@ -153,6 +175,8 @@ static void __init test_assigned_before_ipi(struct kunit *test)
 	m->hook = late_assign;
 	run_pass();
 	KUNIT_EXPECT_NULL(test, m->hook);
+	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
+	catch_up_all(test);
 	expect_optimized(test, 3 * GB, false);
 
 	/* The others say so, and then the first core sees it as well. */
@@ -162,6 +186,99 @@ static void __init test_assigned_before_ipi(struct kunit *test)
 	model_unassign(m, 3 * GB);
 	run_all_passes(test);
 	expect_optimized(test, 3 * GB, true);
+}
+
+/* What happens at a point of a tick, and where. */
+struct meanwhile {
+	unsigned int at;
+	unsigned int point;
+	/* The first core adds this region, or none. */
+	u64 pa;
+	/* Another CPU has a tick. */
+	bool tick;
+	unsigned int cpu;
+};
+
+#define NO_REGION		U64_MAX
+
+static void meanwhile_hook(struct rmpopt_model *m, const struct model_step *step)
+{
+	struct meanwhile *mw = m->hook_data;
+	struct model_interrupted i;
+
+	if (step->context != IN_TICK || mw->point++ != mw->at)
+		return;
+
+	if (mw->pa != NO_REGION) {
+		i = model_interrupt(m, 0, IN_PASS);
+		model_lose(m, mw->pa);
+		rmpopt_optimize(mw->pa);
+		model_return(m, i);
+	}
+	if (mw->tick)
+		model_tick(m, mw->cpu);
+}
+
+/*
+ * Nothing is lost that the first core adds at any point of a tick, and that another
+ * thread takes: either this tick sees it, or the timer is armed for another one.
+ */
+static void __init test_meanwhile(struct kunit *test)
+{
+	/* In the tick, in a further one, in none. */
+	static const u64 regions[] = { NO_REGION, 0, 7 * GB, 35 * GB, 39 * GB };
+	static const unsigned int nr_left[] = { 1, 16, 17, 33 };
+	struct rmpopt_model *m = test->priv;
+	unsigned int i, n, cpu, nr_points = 0;
+	struct meanwhile mw;
+
+	invent_topology(test, SMT);
+	reboot(test, 40);
+	snp_setup_rmpopt();
+	run_pass_and_ticks(test);
+
+	for (i = 0; i < 4 * ARRAY_SIZE(regions) * ARRAY_SIZE(nr_left); i++) {
+		unsigned int nr = nr_left[i / 4 / ARRAY_SIZE(regions)];
+
+		mw = (struct meanwhile) {
+			.pa = regions[i / 4 % ARRAY_SIZE(regions)],
+			.tick = i % 4,
+			/* The sibling, the same one, and a core that has nothing to do with it. */
+			.cpu = i % 4 == 1 ? 5 : i % 4 == 2 ? 4 : 8,
+		};
+
+		for (mw.at = 0; ; mw.at++) {
+			return_regions(m, nr);
+			run_pass();
+
+			mw.point = 0;
+			m->hook_data = &mw;
+			m->hook = meanwhile_hook;
+			scoped_guard(cpus_read_lock) {
+				guard(migrate)();
+				for (n = 0; n < 100 && model_tick(m, 4); n++)
+					;
+			}
+			m->hook = NULL;
+			if (mw.point <= mw.at)
+				break;
+
+			for_each_cpu(cpu, &m->online)
+				KUNIT_EXPECT_EQ(test, per_cpu_ptr(rmpopt_cpus, cpu)->armed,
+						!!m->timer[cpu]);
+			catch_up_all(test);
+			if (!expect_covered(test)) {
+				KUNIT_FAIL(test, "%u regions, added 0x%llx, tick of CPU %u, at %u",
+					   nr, mw.pa, mw.cpu, mw.at);
+				return;
+			}
+		}
+		catch_up_all(test);
+		nr_points = max(nr_points, mw.at);
+	}
+
+	/* 33 regions take 3 ticks, which begin, disarm the timer, and all but one arm it. */
+	KUNIT_EXPECT_GE(test, nr_points, 33 * 2 + 3 * 3 + 2);
 }
 
 /*
@@ -183,7 +300,7 @@ static void __init test_request_at_begin(struct kunit *test)
 
 	invent_topology(test, SPARSE);
 	snp_setup_rmpopt();
-	run_pass();
+	run_pass_and_ticks(test);
 	reset_counts(m);
 
 	rmpopt_page_returned(2 * GB);
@@ -214,7 +331,7 @@ static void __init test_request_in_pass(struct kunit *test)
 
 	invent_topology(test, SPARSE);
 	snp_setup_rmpopt();
-	run_pass();
+	run_pass_and_ticks(test);
 	reset_counts(m);
 
 	rmpopt_page_returned(2 * GB);
@@ -244,7 +361,7 @@ static void __init test_return_in_pass(struct kunit *test)
 	expect_queues_pass(test, snp_rmpopt_all_physmem);
 
 	release_pass(m);
-	run_pass();
+	run_pass_and_ticks(test);
 	KUNIT_EXPECT_EQ(test, m->nr_pass, 2);
 	expect_optimized(test, 0, true);
 }
@@ -256,6 +373,8 @@ static void __init test_return_in_pass(struct kunit *test)
 #define RANDOM_HOT		6
 #define RANDOM_MARKS		4
 #define RANDOM_REGIONS		50
+/* No page of this one is converted. */
+#define RANDOM_MISSED		(RANDOM_REGIONS - 1)
 
 /**
  * struct random_state - The state of a random test
@@ -295,7 +414,7 @@ static void random_op(struct rmpopt_model *m, struct random_state *r)
 	unsigned int n = random_below(r, RANDOM_HOT);
 	u64 pa = r->hot[n] + random_below(r, SZ_1G / SZ_4K) * (u64)SZ_4K;
 
-	switch (random_below(r, 4)) {
+	switch (random_below(r, 7)) {
 	case 0:
 		model_assign(m, pa);
 		r->nr_assigned[n]++;
@@ -317,6 +436,16 @@ static void random_op(struct rmpopt_model *m, struct random_state *r)
 		if (r->nr_marks)
 			random_mark(r);
 		break;
+	case 4:
+	case 5:
+		/* Ticks come when a CPU is not in one already. */
+		if (m->context == IN_PASS)
+			model_tick(m, random_below(r, MODEL_CPUS));
+		break;
+	case 6:
+		cpumask_bits(&m->idle)[0] = prandom_u32_state(&r->rnd);
+		model_pass_time(m, prandom_u32_state(&r->rnd), random_below(r, 2 * TWO_TICKS));
+		break;
 	}
 }
 
@@ -330,7 +459,8 @@ static void random_hook(struct rmpopt_model *m, const struct model_step *step)
 	}
 }
 
-static void random_round(struct kunit *test, struct random_state *r)
+/* Returns whether it is quiet after that. */
+static bool random_round(struct kunit *test, struct random_state *r)
 {
 	struct rmpopt_model *m = test->priv;
 	bool lose = !random_below(r, 4);
@@ -343,7 +473,7 @@ static void random_round(struct kunit *test, struct random_state *r)
 		if (r->nr_assigned[n])
 			continue;
 		do {
-			pa = random_below(r, RANDOM_REGIONS) * GB;
+			pa = random_below(r, RANDOM_MISSED) * GB;
 			for (i = 0; i < RANDOM_HOT; i++) {
 				if (i != n && r->hot[i] == pa)
 					break;
@@ -356,6 +486,7 @@ static void random_round(struct kunit *test, struct random_state *r)
 		random_op(m, r);
 
 	if (lose) {
+		catch_up_all(test);
 		for (n = 0; n < 3; n++)
 			model_lose(m, r->hot[n]);
 	}
@@ -368,18 +499,30 @@ static void random_round(struct kunit *test, struct random_state *r)
 
 	/* Now and then another core misses something, but not twice in a row. */
 	n = model_core_of(m, cpumask_last(&m->online));
-	if (n != model_core_of(m, m->cpu) && !random_below(r, 4))
-		m->core[n].unable[r->hot[0] / GB] = 1;
+	if (n != model_core_of(m, m->cpu) && !random_below(r, 4)) {
+		model_lose(m, RANDOM_MISSED * GB);
+		rmpopt_page_returned(RANDOM_MISSED * GB);
+		m->core[n].unable[RANDOM_MISSED] = 1;
+	}
 
 	r->budget = random_below(r, 30);
 	m->hook_data = r;
 	m->hook = random_hook;
-	run_all_passes(test);
+	for (n = random_below(r, 3); n; n--)
+		run_pass();
+	if (!random_below(r, 3))
+		run_chase();
+	if (random_below(r, 3))
+		run_all_passes(test);
 	m->hook = NULL;
 
 	/* What it has not missed yet it is not going to. */
 	for (n = 0; n < MODEL_CPUS; n++)
 		memset(m->core[n].unable, 0, sizeof(m->core[n].unable));
+
+	/* Some rounds leave something behind. */
+	if (!random_below(r, 3))
+		return false;
 
 	/* Often all pages are gone. */
 	for (n = 0; n < RANDOM_HOT && !random_below(r, 2); n++) {
@@ -389,9 +532,12 @@ static void random_round(struct kunit *test, struct random_state *r)
 	while (r->nr_marks)
 		random_mark(r);
 	run_all_passes(test);
+	catch_up_all(test);
+
+	return true;
 }
 
-#define RANDOM_ROUNDS		100
+#define RANDOM_ROUNDS		150
 
 static void __init test_random(struct kunit *test)
 {
@@ -420,8 +566,7 @@ static void __init test_random(struct kunit *test)
 			snp_setup_rmpopt();
 		}
 
-		random_round(test, r);
-		if (!expect_covered(test)) {
+		if (random_round(test, r) && !expect_covered(test)) {
 			KUNIT_FAIL(test, "seed %llu, round %u", seed, round);
 			return;
 		}
@@ -475,7 +620,7 @@ static void __init test_requests_from_all_cpus(struct kunit *test)
 	/* No worse for it. */
 	reset_counts(m);
 	snp_setup_rmpopt();
-	run_pass();
+	run_pass_and_ticks(test);
 	KUNIT_EXPECT_EQ(test, m->nr_pass, 1);
 	expect_covered(test);
 }
@@ -522,13 +667,68 @@ static void __init test_returns_during_setup(struct kunit *test)
 		join_thread(&threads[i]);
 
 	run_all_passes(test);
+	catch_up_all(test);
 	expect_covered(test);
+}
+
+static bool stop_conversions;
+
+static void convert_many(void)
+{
+	struct rmpopt_model *m = rmpopt_model;
+	u64 pa = 0;
+
+	do {
+		model_assign(m, pa);
+		model_unassign(m, pa);
+		pa = (pa + 7 * GB) % (40 * GB);
+		cond_resched();
+	} while (!READ_ONCE(stop_conversions));
+}
+
+/* Passes add to what cores have yet to do, real ticks take from it, and pages move. */
+static void __init test_real_ticks_during_passes(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+	unsigned int cpu, i, nr = 0;
+	struct thread threads[3];
+	bool ticked = false;
+
+	reboot(test, 40);
+	snp_setup_rmpopt();
+	WRITE_ONCE(stop_conversions, false);
+	for_each_cpu(cpu, real_online_mask()) {
+		run_thread(test, &threads[nr], convert_many);
+		if (threads[nr].task)
+			set_cpus_allowed_ptr(threads[nr].task, cpumask_of(cpu));
+		if (++nr == ARRAY_SIZE(threads))
+			break;
+	}
+
+	for (i = 0; i < 300; i++) {
+		if (!(i % 16))
+			snp_rmpopt_all_physmem();
+		run_pass();
+	}
+
+	WRITE_ONCE(stop_conversions, true);
+	for (i = 0; i < nr; i++)
+		join_thread(&threads[i]);
+
+	run_all_passes(test);
+	catch_up_all(test);
+	expect_covered(test);
+
+	for (i = 0; i < m->nr_event; i++)
+		ticked |= m->event[i].context == IN_TICK;
+	KUNIT_EXPECT_TRUE(test, ticked);
 }
 
 static struct kunit_case rmpopt_race_test_cases[] __refdata = {
 	KUNIT_CASE_SLOW(test_conversion),
-	KUNIT_CASE(test_conversions_in_ipi),
-	KUNIT_CASE(test_assigned_before_ipi),
+	KUNIT_CASE(test_conversions_in_tick),
+	KUNIT_CASE(test_assigned_before_tick),
+	KUNIT_CASE_SLOW(test_meanwhile),
 	KUNIT_CASE(test_request_at_begin),
 	KUNIT_CASE(test_request_in_pass),
 	KUNIT_CASE(test_return_in_pass),
@@ -536,6 +736,7 @@ static struct kunit_case rmpopt_race_test_cases[] __refdata = {
 			      ((struct kunit_attributes) { .speed = KUNIT_SPEED_SLOW })),
 	KUNIT_CASE_SLOW(test_requests_from_all_cpus),
 	KUNIT_CASE_SLOW(test_returns_during_setup),
+	KUNIT_CASE_SLOW(test_real_ticks_during_passes),
 	{}
 };
 
