@@ -84,12 +84,14 @@ class Run:
     def wait_pass(self, since=0, after=-1):
         """
         Waits for the end of a pass that has begun later than AFTER, nanoseconds of the
-        guest's clock. Looks at the console from SINCE on. Returns what the kernel says.
+        guest's clock. Looks at the console from SINCE on. Has all CPUs run then, as cores
+        catch up at their own tick. Returns what the kernel says.
         """
         while True:
             match = self.host.wait_console(PASS, PASS_TIMEOUT, since)
             since = self.host.log.console.index(match.string, since) + 1
             if self.passes(after):
+                self.host.run_all_cpus()
                 return match[0]
 
     def last_set(self, after):

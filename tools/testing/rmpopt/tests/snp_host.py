@@ -27,8 +27,11 @@ PSP = {'SNP_INIT_EX': 0x85, 'SNP_SHUTDOWN_EX': 0x86, 'SNP_DECOMMISSION': 0x90, '
 DELAY = 10 * SECOND
 DEADLINE = 30 * SECOND
 SLACK = 2 * SECOND
+HALF_TICK = host.TICK * SECOND // 2000
 # The same where the guest's clock is ours, and others may use this machine
 SLACK_REAL = 8 * SECOND
+
+TRACE = '/sys/kernel/tracing'
 
 QUICK = bool(os.environ.get('QUICK'))
 KCSAN = bool(os.environ.get('KCSAN'))
@@ -255,22 +258,72 @@ class SnpHost(host.Host):
         """The guest's clock as the journal has it: right after its last entry."""
         return self.journal()[-1]['at'] + 1 if self.journal() else 0
 
+    def run_all_cpus(self, regions=None):
+        """As a core may have to catch up with all regions, unless the test knows better"""
+        super().run_all_cpus(len(self.in_reach()) if regions is None else regions)
+
+    def work_on(self, worker, shell):
+        """
+        Has a pass go first on the CPU WORKER, and commands, interrupts of devices and the kernel's
+        threads run on SHELL, so that other CPUs are idle until they are told to run.
+        """
+        self.check(
+            f'echo {1 << worker:x} >/sys/devices/virtual/workqueue/cpumask && taskset -pc {shell} 1 && '
+            f'for p in /proc/[0-9]*; do taskset -pc {shell} ${{p#/proc/}}; done >/dev/null 2>&1; '
+            f'for i in /proc/irq/[0-9]*; do echo {shell} >$i/smp_affinity_list; done 2>/dev/null; '
+            # Or threads for that wake up twice a second, all of them at once, and the load is balanced.
+            'echo 0 >/proc/sys/vm/compaction_proactiveness'
+        )
+
+    @staticmethod
+    def batches(entries):
+        """Of entries of the journal: those of one tick or IPI of a CPU each, by the CPU"""
+        found: dict[int, list[list[dict]]] = {}
+        for e in entries:
+            mine = found.setdefault(e['cpu'], [])
+            # RMPOPT of a batch is closer than half a tick.
+            if not mine or e['at'] > mine[-1][-1]['at'] + HALF_TICK:
+                mine.append([])
+            mine[-1].append(e)
+        return found
+
     def verified(self, since=0):
         return self.events('rmpopt', since=since, value=0)
 
     def wait_pass(self, since):
-        """Until the first pass has ended that began after SINCE."""
+        """Until the first pass has ended that began after SINCE, and all cores have caught up."""
         self.wait(lambda: self.passes(since), 'a pass')
         self.check('sleep 2')
+        self.run_all_cpus()
         return self.passes(since)[0]
 
     def settle(self):
-        """Nothing happens for a little longer than the delay: then all is to be as it should."""
+        """
+        Nothing happens for a little longer than the delay: then all is to be as it should on a
+        core that runs.
+        """
         self.check('sleep 12')
+        self.run_all_cpus()
 
     def in_reach(self):
         """Regions that RMPOPT has to care for, whatever the kernel says."""
         return [pa for pa in self.covered if self.first <= pa < self.first + TABLE]
+
+    def trace_ipis(self):
+        """
+        Begins to count IPIs on account of RMPOPT: by the kernel's trace event of a function that
+        an IPI has asked for.
+        """
+        functions = self.check(
+            "awk '$2 == \"t\" && $3 ~ /^rmpopt_[a-z_]*$/ && $3 !~ /test|kunit/ { print $3 }' /proc/kallsyms"
+        ).split()
+        condition = ' || '.join(f'func.function == {name}' for name in sorted(set(functions)))
+        self.check(
+            f"cd {TRACE}/events/csd/csd_function_entry && echo '{condition}' >filter && echo 1 >enable"
+        )
+
+    def ipis(self):
+        return int(self.check(f'grep -c csd_function_entry {TRACE}/trace || :'))
 
     def base_rewritten(self):
         """Writes to an RMPOPT_BASE that was enabled, also of the same value"""
@@ -303,8 +356,13 @@ class SnpHost(host.Host):
     def now_optimized(self):
         """
         What is optimizable, with nothing in it that RMPOPT would have to respect; the
-        tables; and regions. All of the same moment.
+        tables; and regions. All of the same moment, after each CPU has run.
         """
+        self.run_all_cpus()
+        return self.as_it_is()
+
+    def as_it_is(self):
+        """The same, whether or not CPUs have run"""
         with self.stopped():
             tables, regions = self.tables(), self.regions()
         return (
@@ -411,6 +469,7 @@ class SnpHost(host.Host):
     def rmpopt_is_unused(self):
         """RMPOPT is not used. That there was time for a pass costs nothing, the clock jumps."""
         self.check('sleep 15')
+        self.run_all_cpus()
         self.equal('RMPOPT is never executed', [], self.verified())
         self.judge(
             'RMPOPT_BASE is never enabled', not any(self.bases()) and not self.events('base'), self.bases()
