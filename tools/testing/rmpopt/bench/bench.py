@@ -20,6 +20,7 @@ to be known of how a kernel uses RMPOPT. Times are modelled, see MODEL.
 """
 import base64
 import bisect
+import collections
 import concurrent.futures
 import contextlib
 import html
@@ -34,7 +35,7 @@ import time
 import zlib
 
 import host
-from host import BATCH, BUILD, CPUS, LOAD, NODES, PASS_GAP, HostError
+from host import BATCH, BUILD, CPUS, LOAD, NODES, HostError
 from judge import Judge
 import rmpopt_map
 
@@ -67,6 +68,8 @@ US_QUERY = US_FIRST_FAILS
 US_IRQ_OFF = 50
 DEADLINE = 30
 SLACK = 2
+# Of a kernel with CONFIG_HZ=250
+TICK_MS = 4
 
 MODEL = [
     f'RMPOPT that fails at the first entry: {CYCLES_FIRST_FAILS} cycles; with a cached verdict: {CYCLES_CACHED} '
@@ -77,6 +80,7 @@ MODEL = [
     'entries that it reads.',
     f'A round of IPIs: {US_ROUND:.1f} us of the core that goes first, from the {PASS_FIRST_FAILS_MS} ms. Taking an '
     'interrupt is not charged to the other cores, which the IPIs per core are for.',
+    'That another core is told of a region, for its next tick, is not charged to the core that goes first.',
     'RMPOPT function 1: as one that fails at the first entry. Nothing has been published.',
     'Longest stretch with interrupts off: the RMPOPT that a core executed in one IPI, each charged as above.',
 ]
@@ -87,6 +91,17 @@ SECOND = 1_000_000_000
 TRACING = '/sys/kernel/tracing/instances/bench'
 # Functions that an IPI has asked for. Those that a CPU has asked itself for have no csd.
 ASKED = re.compile(r'\[(\d+)\] \S+ +(\d+): csd_function_(entry|exit): func=(.+), csd=(\S+)$')
+# Timers that a CPU looks after, and whether it sleeps
+EVENTS = (
+    'csd/csd_function_entry',
+    'csd/csd_function_exit',
+    'irq/softirq_entry',
+    'irq/softirq_exit',
+    'power/cpu_idle',
+)
+TIMERS = re.compile(r'\[(\d+)\] \S+ +(\d+): softirq_(entry|exit): vec=1 ')
+SLEEP = re.compile(r'\[(\d+)\] \S+ +(\d+): cpu_idle: state=(\d+) ')
+AWAKE = 2**32 - 1
 NO_CSD = re.compile(r'0+|\(null\)')
 # No pass comes later than that after what it is for, or after another one. A pass of
 # some kernels is 10 seconds late.
@@ -112,11 +127,6 @@ def cost_of(e):
     return cost(e['entries'], verify and not e['result'], verify and e['result'] == 1, not verify)
 
 
-def apart(times):
-    """How many passes there were, by the times of RMPOPT"""
-    return sum(later - earlier > PASS_GAP for earlier, later in zip(times, times[1:])) + bool(times)
-
-
 def windows(trace):
     """By CPU the functions that it was asked for, in order: begin, end, function, whether by an IPI"""
     found: dict[int, list[tuple]] = {}
@@ -135,8 +145,37 @@ def windows(trace):
     return found
 
 
+def timers(trace):
+    """By CPU the times at which it looked after its timers, in order: begin, end"""
+    found: dict[int, list[tuple]] = {}
+    begun = {}
+    for match in filter(None, map(TIMERS.search, trace.splitlines())):
+        cpu, at, what = match.groups()
+        if what == 'entry':
+            begun[cpu] = int(at)
+        elif cpu in begun:
+            found.setdefault(int(cpu), []).append((begun.pop(cpu), int(at)))
+    return found
+
+
+def sleeps(trace):
+    """By CPU when it fell asleep or woke up, in order: time, whether it sleeps from then on"""
+    found: dict[int, list[tuple]] = {}
+    for match in filter(None, map(SLEEP.search, trace.splitlines())):
+        cpu, at, state = map(int, match.groups())
+        found.setdefault(cpu, []).append((at, state != AWAKE))
+    return found
+
+
+def slept(states, cpu, at):
+    """Whether the CPU slept until then"""
+    mine = states.get(cpu, [])
+    index = bisect.bisect(mine, at, key=lambda state: state[0]) - 1
+    return index >= 0 and mine[index][1]
+
+
 def window_of(asked, cpu, at):
-    """The function that was running, None if none was"""
+    """The function that was running, or the timers, None if none was"""
     mine = asked.get(cpu, [])
     index = bisect.bisect(mine, at, key=lambda w: w[0]) - 1
     return mine[index] if index >= 0 and at <= mine[index][1] else None
@@ -162,6 +201,32 @@ def stretches(executed, asked):
             done.append(current[cpu][1])
         current[cpu][1].append(e)
     return done
+
+
+def in_softirq(executed, looked_after):
+    """Lists of RMPOPT that a CPU has executed while it looked after its timers, with interrupts on"""
+    found: dict[tuple, list[dict]] = {}
+    for e in executed:
+        window = window_of(looked_after, e['cpu'], e['at']) if e['irqs'] else None
+        if window:
+            found.setdefault((e['cpu'], window), []).append(e)
+    return list(found.values())
+
+
+def late(verified):
+    """Nanoseconds from the first core's RMPOPT for a region to that of each other one, at most"""
+    first: dict[int, dict] = {}
+    done: dict[int, set] = {}
+    most = 0
+    for e in verified:
+        pa = e['address']
+        # Once more: another pass
+        if pa not in first or e['core'] in done[pa]:
+            first[pa], done[pa] = e, set()
+        done[pa].add(e['core'])
+        if e['result']:
+            most = max(most, e['at'] - first[pa]['at'])
+    return most
 
 
 class Bench(host.Host):
@@ -231,26 +296,24 @@ class Bench(host.Host):
 
     def trace(self):
         """
-        Begins with what IPIs ask for. The clock is that of the journal: with -icount the TSC
-        counts nanoseconds of virtual time.
+        Begins with what IPIs ask for, when a CPU looks after timers, and when it sleeps. The clock is
+        that of the journal: with -icount the TSC counts nanoseconds of virtual time.
         """
         self.check(
             f'mkdir -p {TRACING} && cd {TRACING} && echo x86-tsc >trace_clock && echo >trace && '
-            'echo 1 >events/csd/csd_function_entry/enable && echo 1 >events/csd/csd_function_exit/enable'
+            'echo vec==1 >events/irq/softirq_entry/filter && echo vec==1 >events/irq/softirq_exit/filter && '
+            + ' && '.join(f'echo 1 >events/{event}/enable' for event in EVENTS)
         )
 
     def traced(self):
-        self.check(
-            f'cd {TRACING} && echo 0 >events/csd/csd_function_entry/enable && '
-            'echo 0 >events/csd/csd_function_exit/enable'
-        )
+        self.check(f'cd {TRACING} && ' + ' && '.join(f'echo 0 >events/{event}/enable' for event in EVENTS))
         kept, written = re.findall(
             r'entries-in-buffer/entries-written: (\d+)/(\d+)', self.check(f'head -n 20 {TRACING}/trace')
         )[0]
         if kept != written:
             raise self.error(f'trace events were lost: {kept} of {written} kept')
-        packed = self.check(f'grep csd_function_ {TRACING}/trace | gzip -1 | base64', 600)
-        return windows(zlib.decompress(base64.b64decode(packed), wbits=31).decode())
+        packed = self.check(f"grep -v '^#' {TRACING}/trace | gzip -1 | base64", 600)
+        return zlib.decompress(base64.b64decode(packed), wbits=31).decode()
 
     def executed(self, since=0):
         return [e for e in itertools.islice(self.journal(), since, None) if e['what'] == 'rmpopt']
@@ -264,11 +327,20 @@ class Bench(host.Host):
                 return
         raise self.error('there is no end of passes')
 
+    def with_ram(self):
+        """Regions that have RAM"""
+        return {region for first, last in self.system_ram() for region in range(first // GB, last // GB + 1)}
+
+    def catch_up(self):
+        """Cores may have slept, and have nothing to catch up with before they run."""
+        self.run_all_cpus(len(self.with_ram()))
+
     def step(self, what):
         """What it costs, a command or a function, with the passes that it leads to."""
         self.doing = what if isinstance(what, str) else what.__name__
         self.trace()
         position = len(self.journal())
+        begun = self.journal()[-1]['at'] + 1 if position else 0
         before = self.vcpus()
         since = time.monotonic()
         if isinstance(what, str):
@@ -278,13 +350,15 @@ class Bench(host.Host):
         # Passes come 10 seconds after what they are for, or after a first one.
         self.check(f'sleep {QUIET}', 600)
         self.settle()
+        self.catch_up()
         wall = time.monotonic() - since
         delta = [
             {key: vcpu[key] - before[index][key] for key in vcpu if key not in ('index', 'core')}
             for index, vcpu in self.vcpus().items()
         ]
         executed = self.executed(position)
-        asked = self.traced()
+        trace = self.traced()
+        asked, looked_after, states = windows(trace), timers(trace), sleeps(trace)
         verified = [e for e in executed if not e['value']]
         visited = {e['address'] for e in verified}
         optimized = {e['address'] for e in verified if e['result']}
@@ -300,12 +374,16 @@ class Bench(host.Host):
         functions = {
             window[2] for window in (window_of(asked, e['cpu'], e['at']) for e in executed) if window
         }
-        ipis = [
-            sum(by_ipi and function in functions for _, _, function, by_ipi in mine)
-            for mine in asked.values()
+        taken = [
+            (cpu, begin)
+            for cpu, mine in asked.items()
+            for begin, _, function, by_ipi in mine
+            if by_ipi and function in functions
         ]
-        rounds = max(ipis, default=0)
+        ipis = collections.Counter(cpu for cpu, _ in taken)
+        rounds = max(ipis.values(), default=0)
         self.stretches = stretches(executed, asked)
+        softirqs = in_softirq(verified, looked_after)
         now = self.map()
         # That the last page of a region is not the firmware's cannot be known.
         needless = visited - touched - {region * GB for region in now.losses()}
@@ -315,7 +393,7 @@ class Bench(host.Host):
         }
         verify = total['uncached'] + total['cached'] + total['failed']
         return {
-            'passes': apart([e['at'] for e in verified]),
+            'passes': len(self.passes(begun)),
             'needless': len(needless),
             'visited': len(visited),
             'optimized': len(optimized),
@@ -324,7 +402,12 @@ class Bench(host.Host):
             'rmpopt': verify + total['queries'],
             'journal': (len(executed), sum(e['entries'] for e in executed)),
             'ipis': rounds,
-            'ipis-all': sum(ipis),
+            'ipis-all': sum(ipis.values()),
+            'woken': sum(slept(states, cpu, at) for cpu, at in taken),
+            'softirq': max(map(len, softirqs), default=0),
+            'softirq-reading': max((sum(e['entries'] > 0 for e in some) for some in softirqs), default=0),
+            'late-ms': late(verified) / 1e6,
+            'late-s': late(verified) / SECOND,
             'functions': sorted(functions),
             'lost': self.lost(),
             'first-us': us[first] + rounds * US_ROUND,
@@ -494,9 +577,8 @@ def starved(b):
                 until = e['at']
                 break
         victims[region] = (until - lost) / SECOND
-    seen = [e['at'] for e in events if e['what'] == 'rmpopt' and not e['value']]
     yield f'a guest ends every {EVERY} s for {STARVED} s', {
-        'passes-then': apart(seen),
+        'passes-then': len(b.passes(events[0]['at'])),
         'stale-s': max(victims.values()),
         'span-s': (end - events[0]['at']) / SECOND,
     }
@@ -507,6 +589,47 @@ PRIVATE = '/sys/module/rmp_place/parameters/private'
 MANY = 2 * BATCH
 
 
+def asleep(b, first):
+    """
+    The same for cores that are not interrupted: one of them goes first while the others sleep. They
+    come to it when the verdicts are lost.
+    """
+    b.load()
+    awake = '1'
+    b.check(
+        f'echo {awake} >/sys/devices/virtual/workqueue/cpumask && taskset -p {awake} 1 && taskset -p {awake} 2'
+    )
+    if len(b.place(f'first={first}', f'regions={MANY}')) != MANY:
+        raise b.error('no private page in each region')
+    give_back = f'echo 0 >{PRIVATE} && {VM}'
+    yield f'a guest ends that was in {MANY} regions', b.step(give_back)
+    lost: list[set[int]] = []
+
+    def lose(then):
+        b.check(f'echo 1 >{PRIVATE}')
+        b.settle()
+        b.catch_up()
+        position = len(b.journal())
+        b.check(give_back)
+        b.settle()
+        lost.append(
+            {e['address'] for e in b.executed(position) if e['result'] and e['address'] >= first * GB}
+        )
+        b.check(then)
+        b.catch_up()
+
+    def returned():
+        lose(f'echo 1 >{PRIVATE} && echo 0 >{PRIVATE}')
+
+    def kept():
+        lose(f'echo 1 >{PRIVATE}')
+
+    for what, text in (returned, 'assigned and returned'), (kept, 'assigned'):
+        row = b.step(what)
+        yield f'verdicts lost, pages {text}', {**row, 'verdicts': len(lost[-1])}
+    yield 'all returned', b.step(give_back)
+
+
 def verdicts(b, first):
     """
     The core that goes first has verified regions. Before the others follow, a page of each region
@@ -514,6 +637,9 @@ def verdicts(b, first):
     verdicts is lost, and each of the others has to read the RMP, with interrupts off. The others wait
     in the IPI meanwhile, at the first region of it. Their SMT siblings do the rest.
     """
+    if b.series == 'full':
+        yield from asleep(b, first)
+        return
     b.load()
     cpus = int(b.check('nproc'))
     # Threads that no IPI goes to: the worker of the pass, whose CPU waits for the others, and one or
@@ -565,6 +691,24 @@ def verdicts(b, first):
         row = b.step(what)
         yield f'verdicts lost, pages {text}', {**row, 'verdicts': len(lost[-1])}
     yield 'all returned', b.step(give_back)
+
+
+def busy(b, first):
+    """All CPUs run, some of them without a tick. A guest ends that was in many regions."""
+    b.load()
+    isolated = b.check('cat /sys/devices/system/cpu/nohz_full').strip().removeprefix('(null)')
+    cpus = int(b.check('nproc'))
+    if len(b.place(f'first={first}', f'regions={MANY}')) != MANY:
+        raise b.error('no private page in each region')
+    b.settle()
+    b.catch_up()
+    spinning = [b.program(f"spin {cpu} 3600000") for cpu in range(1, cpus)]
+    # What chases cores without a tick comes as late as a pass may.
+    yield f'all cores run, {"without" if isolated else "with"} a tick', b.step(
+        f'rmmod rmp_place && {VM} && spin 0 {(DEADLINE + QUIET) * 1000}'
+    )
+    for program in spinning:
+        program.kill()
 
 
 def unload(b):
@@ -695,6 +839,12 @@ def cases(quick):
         'smp': cores(4),
         'append': 'host.modules=no mem=6G memhp_default_state=offline',
     }
+    for name, append in ('tick', ''), ('tickless', ' nohz_full=1-3'):
+        yield f'busy-{name}', busy, made, (first,), {
+            'smp': cores(4),
+            'sparse': sparse,
+            'append': f'host.modules=no{append}',
+        }
     yield 'unload', unload, MADE, (), regions
     yield 'contiguous', contiguous, ALL, (), {'smp': cores(4), 'sparse': ',segmented=off'}
     yield 'benefit', benefit, ALL, (), {
@@ -739,13 +889,7 @@ class Runner:
             try:
                 b = stack.enter_context(Bench(series, name, **machine))
                 machine_is['cores'] = len(b.snp('cores'))
-                machine_is['regions'] = len(
-                    {
-                        region
-                        for first, last in b.system_ram()
-                        for region in range(first // GB, last // GB + 1)
-                    }
-                )
+                machine_is['regions'] = len(b.with_ram())
                 for text, row in function(b, *arguments):
                     found.append({**machine_is, 'text': text, 'outcome': b.outcome(), **row})
                 why = self.judge(b)
@@ -823,7 +967,9 @@ def bounds(rows):
         if 'stat' in r:
             yield (
                 f'{name}: it counts the same',
-                (r['stat']['passes'], max(r['stat']['ipis'])) == (r['passes'], r['ipis']) and r['passes'],
+                (r['stat']['passes'], max(r['stat']['ipis'])) == (r['passes'], r['ipis'])
+                and r['passes']
+                and sum(r['stat']['ticks']) >= r['cores'] - 1,
                 r,
             )
         if r['case'] == 'unload':
@@ -841,6 +987,9 @@ def bounds(rows):
             'text'
         ], r
         yield (f'{name}: at most one RMPOPT reads the RMP with interrupts off', r['irq-off-reading'] <= 1, r)
+        yield f'{name}: at most one RMPOPT reads the RMP at a tick', r['softirq-reading'] <= 1, r
+        # The next tick may be due before the end, as vCPUs take turns.
+        yield f'{name}: at most {BATCH} RMPOPT at a tick', r['softirq'] <= 2 * BATCH, r
         lost_verdict = US_SCAN if 'verdicts' in r else 0
         yield (
             f'{name}: {US_IRQ_OFF + lost_verdict:.0f} us with interrupts off at most, by the model',
@@ -850,11 +999,22 @@ def bounds(rows):
         if 'verdicts' in r:
             yield f'{name}: verdicts of a whole batch were lost', r['verdicts'] >= BATCH, r
             continue
-        yield (
-            f'{name}: IPIs per core <= optimized / {BATCH}, rounded up for each pass',
-            r['ipis'] <= r['optimized'] // BATCH + r['passes'],
-            r,
-        )
+        if 'without a tick' in r['text']:
+            yield (
+                f'{name}: IPIs per core <= optimized / {BATCH}, rounded up for each pass',
+                r['ipis'] <= r['optimized'] // BATCH + r['passes'],
+                r,
+            )
+        else:
+            yield f'{name}: no IPI', not r['ipis-all'], r
+            yield f'{name}: no RMPOPT with interrupts off', not r['irq-off'], r
+        yield f'{name}: no CPU is woken', not r['woken'], r
+        if 'with a tick' in r['text']:
+            yield (
+                f'{name}: each core follows within 2 ticks, and one for each {BATCH} more regions',
+                0 < r['late-ms'] <= TICK_MS * (1 + -(-r['optimized'] // BATCH)),
+                r,
+            )
         yield f'{name}: no cell twice in a pass', r['verify'] <= r['visited'] * r['cores'] * max(
             1, r['passes']
         ), r
@@ -885,6 +1045,9 @@ COLUMNS = (
     ('queries', 'queries', 'd'),
     ('entries-read', 'read', 'd'),
     ('ipis', 'IPIs/core', 'd'),
+    ('woken', 'woken', 'd'),
+    ('softirq', 'softirq', 'd'),
+    ('late-ms', 'late ms', '.1f'),
     ('irq-off', 'irq-off', 'd'),
     ('irq-off-entries', 'read', 'd'),
     ('irq-off-us', 'us', '.1f'),
@@ -979,10 +1142,15 @@ def cover(rows):
 
 def left_behind(rows):
     """A line for each case, a column for each kernel"""
-    wanted = (
+    wanted: tuple[tuple[str, ...], ...] = (
         ('regions lost for good after status ioctls', 'boot', 'lost-for-good', 'd'),
         ('... after holes in all memory of a guest', 'punched', 'lost-for-good', 'd'),
         ('... after 1 GB of memory came online', 'onlined', 'lost-for-good', 'd'),
+        ('idle CPUs woken by the end of 50 guests', 'many', 'woken', 'd'),
+        (f'{MANY} regions, all cores run: IPIs per core', 'busy', 'ipis', 'd', 'with a tick'),
+        ('... ms until the last core has followed', 'busy', 'late-ms', '.1f', 'with a tick'),
+        ('... without a tick: IPIs per core', 'busy', 'ipis', 'd', 'without'),
+        ('... s until the last core has followed', 'busy', 'late-s', '.1f', 'without'),
         (f'a guest ends every {EVERY} s for {STARVED} s: passes', 'starved', 'passes-then', 'd'),
         ('... seconds that a region was stale', 'starved', 'stale-s', '.1f'),
         ('unloaded during a pass', 'unload', 'outcome', ''),
@@ -990,10 +1158,17 @@ def left_behind(rows):
         ('contiguous RMP, CPU that could do more', 'contiguous', 'outcome', ''),
     )
     yield f'{"":42}' + ''.join(f'{series:>8}' for series in ALL)
-    for title, case, key, form in wanted:
+    for title, case, key, form, *text in wanted:
         line = f'{title:42}'
         for series in ALL:
-            found = [r[key] for r in rows if r['case'] == case and r['series'] == series and key in r]
+            found = [
+                r[key]
+                for r in rows
+                if r['case'] == case
+                and r['series'] == series
+                and key in r
+                and all(t in r['text'] for t in text)
+            ]
             # The worst of several
             worst = next((x for x in found if x != 'ok'), found[-1]) if found else '-'
             line += f'{format(worst, form if found else ""):>8}'
@@ -1111,7 +1286,8 @@ def page(rows, directory, failures, left_out, seconds):
         if 'passes' in r
     ]
     out.append(
-        '</table><p>visited: regions; uncached, cached, failed: RMPOPT function 0 by outcome; queries: function 1; '
+        '</table><p>visited: regions; woken: IPIs that have found the CPU asleep; softirq: the most RMPOPT at one tick; late: from the '
+        'RMPOPT of the first core to that of the last one; uncached, cached, failed: RMPOPT function 0 by outcome; queries: function 1; '
         'read: entries of the RMP; irq-off: the most RMPOPT, entries read and microseconds of one stretch with '
         'interrupts off; first core, others: microseconds; all microseconds modelled; lost: regions that could be '
         'optimized and are not, in the end; outcome: complaints of the kernel, rules of RMPOPT broken.</p>'
