@@ -35,7 +35,7 @@ import time
 import zlib
 
 import host
-from host import BATCH, BUILD, CPUS, LOAD, NODES, HostError
+from host import BATCH, BUILD, CPUS, LOAD, NODES, TICK, HostError
 from judge import Judge
 import rmpopt_map
 
@@ -68,8 +68,6 @@ US_QUERY = US_FIRST_FAILS
 US_IRQ_OFF = 50
 DEADLINE = 30
 SLACK = 2
-# Of a kernel with CONFIG_HZ=250
-TICK_MS = 4
 
 MODEL = [
     f'RMPOPT that fails at the first entry: {CYCLES_FIRST_FAILS} cycles; with a cached verdict: {CYCLES_CACHED} '
@@ -167,18 +165,23 @@ def sleeps(trace):
     return found
 
 
+def last_of(found, cpu, at):
+    """What began last on the CPU by then, None if nothing did"""
+    mine = found.get(cpu, [])
+    index = bisect.bisect(mine, at, key=lambda entry: entry[0]) - 1
+    return mine[index] if index >= 0 else None
+
+
 def slept(states, cpu, at):
     """Whether the CPU slept until then"""
-    mine = states.get(cpu, [])
-    index = bisect.bisect(mine, at, key=lambda state: state[0]) - 1
-    return index >= 0 and mine[index][1]
+    state = last_of(states, cpu, at)
+    return bool(state and state[1])
 
 
 def window_of(asked, cpu, at):
     """The function that was running, or the timers, None if none was"""
-    mine = asked.get(cpu, [])
-    index = bisect.bisect(mine, at, key=lambda w: w[0]) - 1
-    return mine[index] if index >= 0 and at <= mine[index][1] else None
+    window = last_of(asked, cpu, at)
+    return window if window and at <= window[1] else None
 
 
 def stretches(executed, asked):
@@ -1012,7 +1015,7 @@ def bounds(rows):
         if 'with a tick' in r['text']:
             yield (
                 f'{name}: each core follows within 2 ticks, and one for each {BATCH} more regions',
-                0 < r['late-ms'] <= TICK_MS * (1 + -(-r['optimized'] // BATCH)),
+                0 < r['late-ms'] <= TICK * (1 + -(-r['optimized'] // BATCH)),
                 r,
             )
         yield f'{name}: no cell twice in a pass', r['verify'] <= r['visited'] * r['cores'] * max(

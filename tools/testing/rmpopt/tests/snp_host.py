@@ -32,6 +32,8 @@ HALF_TICK = host.TICK * SECOND // 2000
 SLACK_REAL = 8 * SECOND
 
 TRACE = '/sys/kernel/tracing'
+RELOAD = f'rmmod kvm_amd && rmmod ccp && {host.LOAD}'
+CORES_4 = '8,sockets=1,cores=4,threads=2'
 
 QUICK = bool(os.environ.get('QUICK'))
 KCSAN = bool(os.environ.get('KCSAN'))

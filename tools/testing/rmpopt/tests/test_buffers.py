@@ -7,7 +7,7 @@ Data have to arrive to the last byte, and pages to come back.
 import contextlib
 import re
 
-from snp_host import GB, PSP, SnpHost, scenario
+from snp_host import GB, PSP, RELOAD, SnpHost, scenario
 
 # Commands of sev_ioctl, and their outputs in the order of amd-snp-host.rst
 OUTPUTS = {'pek_csr': ('pek-csr',), 'pdh_cert_export': ('pdh-cert', 'cert-chain'), 'get_id2': ('id',)}
@@ -20,7 +20,6 @@ NOISE = 200
 LEAKING = re.compile(r'Leaking PFN range 0x([0-9a-f]+)-0x([0-9a-f]+)')
 LOST = 'Leaking PFN'
 FIRMWARE_PAGE = 'SNP_PAGE_RECLAIM:0x1a'
-RELOAD = 'rmmod kvm_amd && rmmod ccp && modprobe ccp && modprobe kvm-amd'
 POISON = 'page_poison=1'
 
 

@@ -8,11 +8,10 @@ of the journal here, by /proc/interrupts, and by what the emulator counts.
 import re
 
 from host import BATCH, TICK
-from snp_host import DEADLINE, GB, NO_HOLD, PSP, SECOND, SnpHost, scenario
+from snp_host import CORES_4, DEADLINE, GB, NO_HOLD, PSP, RELOAD, SECOND, SnpHost, scenario
 from test_life_cycle import KEXEC, second_kernel
 
 MS = SECOND // 1000
-CORES_4 = '8,sockets=1,cores=4,threads=2'
 # CPUs of the core that goes first: of the kernel's worker, and of commands
 WORKER, SHELL = 0, 1
 
@@ -37,8 +36,6 @@ RETURN = f'echo 0 >{PRIVATE}; sleep 10.4'
 
 # RAM at 2047 GB has the RMP cover 64 regions more than there is memory: several batches
 MANY = ',sparse-chunks=1,sparse-start=2047G'
-# All are to be optimized again, a little more than 10 seconds after this.
-RELOAD = 'rmmod kvm_amd && rmmod ccp && modprobe ccp && modprobe kvm-amd'
 
 
 class CatchUp(SnpHost):

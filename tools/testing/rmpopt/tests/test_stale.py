@@ -10,6 +10,7 @@ import re
 
 from host import BATCH, CPUS, NODES, nodes_of
 from snp_host import (
+    CORES_4,
     DEADLINE,
     DELAY,
     GB,
@@ -25,8 +26,6 @@ from snp_host import (
 
 # What is not of node 0 of NODES
 OTHER_NODES = {pa * GB for pa in range(6, 10)}
-
-CORES_4 = '8,sockets=1,cores=4,threads=2'
 
 # What borrows pages for the firmware, or might
 IOCTLS = (

@@ -1140,17 +1140,13 @@ static void __init test_cleanup_during_tick(struct kunit *test)
 		init_completion(&ht->go);
 		init_completion(&ht->run);
 		ht->func = stops[i];
-		run_thread(test, &ht->stop, stop_during_tick);
-		if (ht->stop.task)
-			set_cpus_allowed_ptr(ht->stop.task, cpumask_of(ht->cpu));
+		run_thread_on(test, &ht->stop, ht->cpu, stop_during_tick);
 		KUNIT_EXPECT_TRUE(test, thread_blocks(&ht->stop));
 
 		/* Before a tick is held, as kthreadd may be on that CPU. */
 		ht->begun = false;
 		for_each_cpu(cpu, real_online_mask()) {
-			run_thread(test, &ht->busy[cpu], run_until_tick);
-			if (ht->busy[cpu].task)
-				set_cpus_allowed_ptr(ht->busy[cpu].task, cpumask_of(cpu));
+			run_thread_on(test, &ht->busy[cpu], cpu, run_until_tick);
 		}
 
 		snp_setup_rmpopt();

@@ -1651,6 +1651,14 @@ static void run_thread(struct kunit *test, struct thread *t, void (*func)(void))
 	wake_up_process(t->task);
 }
 
+static void run_thread_on(struct kunit *test, struct thread *t, unsigned int cpu,
+			  void (*func)(void))
+{
+	run_thread(test, t, func);
+	if (t->task)
+		set_cpus_allowed_ptr(t->task, cpumask_of(cpu));
+}
+
 /* Wait until the thread sleeps, or has ended. Returns whether it sleeps. */
 static bool thread_blocks(struct thread *t)
 {

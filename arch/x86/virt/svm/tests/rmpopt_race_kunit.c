@@ -599,9 +599,7 @@ static void __init test_requests_from_all_cpus(struct kunit *test)
 
 	WRITE_ONCE(stop_requests, false);
 	for_each_cpu(cpu, real_online_mask()) {
-		run_thread(test, &threads[nr], request_many);
-		if (threads[nr].task)
-			set_cpus_allowed_ptr(threads[nr].task, cpumask_of(cpu));
+		run_thread_on(test, &threads[nr], cpu, request_many);
 		nr++;
 	}
 
@@ -646,9 +644,7 @@ static void __init test_returns_during_setup(struct kunit *test)
 
 	WRITE_ONCE(stop_returns, false);
 	for_each_cpu(cpu, real_online_mask()) {
-		run_thread(test, &threads[nr], return_many);
-		if (threads[nr].task)
-			set_cpus_allowed_ptr(threads[nr].task, cpumask_of(cpu));
+		run_thread_on(test, &threads[nr], cpu, return_many);
 		if (++nr == ARRAY_SIZE(threads))
 			break;
 	}
@@ -698,9 +694,7 @@ static void __init test_real_ticks_during_passes(struct kunit *test)
 	snp_setup_rmpopt();
 	WRITE_ONCE(stop_conversions, false);
 	for_each_cpu(cpu, real_online_mask()) {
-		run_thread(test, &threads[nr], convert_many);
-		if (threads[nr].task)
-			set_cpus_allowed_ptr(threads[nr].task, cpumask_of(cpu));
+		run_thread_on(test, &threads[nr], cpu, convert_many);
 		if (++nr == ARRAY_SIZE(threads))
 			break;
 	}
