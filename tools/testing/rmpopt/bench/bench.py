@@ -590,6 +590,34 @@ def starved(b):
 
 PRIVATE = '/sys/module/rmp_place/parameters/private'
 MANY = 2 * BATCH
+GIVE_BACK = f'echo 0 >{PRIVATE} && {VM}'
+
+
+def place_many(b, first):
+    if len(b.place(f'first={first}', f'regions={MANY}')) != MANY:
+        raise b.error('no private page in each region')
+
+
+def lose_verdicts(b, first, lose):
+    """
+    LOSE has a command take the verdicts from hardware, and returns what the first core had
+    executed before.
+    """
+    lost: list[list[dict]] = []
+
+    def returned():
+        lost.append(lose(f'echo 1 >{PRIVATE} && echo 0 >{PRIVATE}'))
+
+    def kept():
+        lost.append(lose(f'echo 1 >{PRIVATE}'))
+
+    for what, text in (returned, 'assigned and returned'), (kept, 'assigned'):
+        row = b.step(what)
+        yield f'verdicts lost, pages {text}', {
+            **row,
+            'verdicts': len({e['address'] for e in lost[-1] if e['result'] and e['address'] >= first * GB}),
+        }
+    yield 'all returned', b.step(GIVE_BACK)
 
 
 def asleep(b, first):
@@ -602,35 +630,22 @@ def asleep(b, first):
     b.check(
         f'echo {awake} >/sys/devices/virtual/workqueue/cpumask && taskset -p {awake} 1 && taskset -p {awake} 2'
     )
-    if len(b.place(f'first={first}', f'regions={MANY}')) != MANY:
-        raise b.error('no private page in each region')
-    give_back = f'echo 0 >{PRIVATE} && {VM}'
-    yield f'a guest ends that was in {MANY} regions', b.step(give_back)
-    lost: list[set[int]] = []
+    place_many(b, first)
+    yield f'a guest ends that was in {MANY} regions', b.step(GIVE_BACK)
 
     def lose(then):
         b.check(f'echo 1 >{PRIVATE}')
         b.settle()
         b.catch_up()
         position = len(b.journal())
-        b.check(give_back)
+        b.check(GIVE_BACK)
         b.settle()
-        lost.append(
-            {e['address'] for e in b.executed(position) if e['result'] and e['address'] >= first * GB}
-        )
+        verified = b.executed(position)
         b.check(then)
         b.catch_up()
+        return verified
 
-    def returned():
-        lose(f'echo 1 >{PRIVATE} && echo 0 >{PRIVATE}')
-
-    def kept():
-        lose(f'echo 1 >{PRIVATE}')
-
-    for what, text in (returned, 'assigned and returned'), (kept, 'assigned'):
-        row = b.step(what)
-        yield f'verdicts lost, pages {text}', {**row, 'verdicts': len(lost[-1])}
-    yield 'all returned', b.step(give_back)
+    yield from lose_verdicts(b, first, lose)
 
 
 def verdicts(b, first):
@@ -654,23 +669,19 @@ def verdicts(b, first):
         f'taskset -p {siblings} 1 && taskset -p {siblings} 2'
     )
     b.check(f'for irq in /proc/irq/[0-9]*; do echo {siblings} >$irq/smp_affinity; done 2>/dev/null; true')
-    if len(b.place(f'first={first}', f'regions={MANY}')) != MANY:
-        raise b.error('no private page in each region')
-    give_back = f"echo 0 >{PRIVATE} && {VM}"
-    yield f'a guest ends that was in {MANY} regions', b.step(give_back)
+    place_many(b, first)
+    yield f'a guest ends that was in {MANY} regions', b.step(GIVE_BACK)
     longest: list[dict] = max(b.stretches, key=len, default=[])
     if len(longest) < 2:
         raise LeftOut('its IPIs are for one region')
     held = longest[0]['address']
     after = longest[1]['address']
-    # What the first core had verified when the others began
-    lost = []
 
     def lose(then):
         b.check(f'echo 1 >{PRIVATE}')
         b.settle()
         b.qom_set('snp0', 'hold-rmpopt', held)
-        b.check(give_back)
+        b.check(GIVE_BACK)
         b.wait(lambda: b.snp('held-rmpopt') == 1, 'the first core to be held')
         position = len(b.journal())
         # It alone goes on.
@@ -678,22 +689,12 @@ def verdicts(b, first):
         b.wait(lambda: b.snp('held-rmpopt') == 1, 'the first core to be held again')
         b.qom_set('snp0', 'hold-rmpopt', held)
         b.wait(lambda: b.snp('held-rmpopt') >= cpus // 2 - 1, 'the others to be held')
-        lost.append(
-            {e['address'] for e in b.executed(position) if e['result'] and e['address'] >= first * GB}
-        )
+        verified = b.executed(position)
         b.check(then, 60)
         b.qom_set('snp0', 'hold-rmpopt', HELD_NONE)
+        return verified
 
-    def returned():
-        lose(f'echo 1 >{PRIVATE} && echo 0 >{PRIVATE}')
-
-    def kept():
-        lose(f'echo 1 >{PRIVATE}')
-
-    for what, text in (returned, 'assigned and returned'), (kept, 'assigned'):
-        row = b.step(what)
-        yield f'verdicts lost, pages {text}', {**row, 'verdicts': len(lost[-1])}
-    yield 'all returned', b.step(give_back)
+    yield from lose_verdicts(b, first, lose)
 
 
 def busy(b, first):
@@ -701,8 +702,7 @@ def busy(b, first):
     b.load()
     isolated = b.check('cat /sys/devices/system/cpu/nohz_full').strip().removeprefix('(null)')
     cpus = int(b.check('nproc'))
-    if len(b.place(f'first={first}', f'regions={MANY}')) != MANY:
-        raise b.error('no private page in each region')
+    place_many(b, first)
     b.settle()
     b.catch_up()
     spinning = [b.program(f"spin {cpu} 3600000") for cpu in range(1, cpus)]
