@@ -1145,9 +1145,8 @@ static void __init test_cleanup_during_tick(struct kunit *test)
 
 		/* Before a tick is held, as kthreadd may be on that CPU. */
 		ht->begun = false;
-		for_each_cpu(cpu, real_online_mask()) {
+		for_each_cpu(cpu, real_online_mask())
 			run_thread_on(test, &ht->busy[cpu], cpu, run_until_tick);
-		}
 
 		snp_setup_rmpopt();
 		m->stopping = false;
