@@ -1747,5 +1747,3 @@ static struct kunit_suite rmpopt_test_suite __refdata = {
 	.exit = rmpopt_test_exit,
 	.test_cases = rmpopt_test_cases,
 };
-
-kunit_test_init_section_suites(&rmpopt_test_suite);

@@ -229,5 +229,3 @@ static struct kunit_suite rmpopt_probe_test_suite __refdata = {
 	.exit = rmpopt_test_exit,
 	.test_cases = rmpopt_probe_test_cases,
 };
-
-kunit_test_init_section_suites(&rmpopt_probe_test_suite);

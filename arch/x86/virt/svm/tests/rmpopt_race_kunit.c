@@ -741,4 +741,6 @@ static struct kunit_suite rmpopt_race_test_suite __refdata = {
 	.test_cases = rmpopt_race_test_cases,
 };
 
-kunit_test_init_section_suites(&rmpopt_race_test_suite);
+/* What takes longest comes last, so that most faults show early. */
+kunit_test_init_section_suites(&rmpopt_probe_test_suite, &rmpopt_test_suite,
+			       &rmpopt_catch_up_test_suite, &rmpopt_race_test_suite);
