@@ -172,7 +172,7 @@ def unload_during_pass(m, command, what):
     m.equal('no RMPOPT after the shutdown', [], m.verified(shutdown))
 
 
-@scenario('unload during a pass', append='host.modules=no', nodes=True, others=MATRIX[:1])
+@scenario('unload during a pass', append='host.modules=no isolcpus=2-3', nodes=True, others=MATRIX[:1])
 def test_unload_x86(m):
     """SNP_SHUTDOWN_EX would arrive in the middle of a pass."""
     unload_during_pass(m, 'rmmod kvm_amd && rmmod ccp', 'unloading')
