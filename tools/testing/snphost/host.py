@@ -130,14 +130,17 @@ def command_line(
 
 
 def node_options(*sizes_and_cpus) -> list[str]:
-    """Nodes of so many GB with these CPUs, as in '0-3', or with none."""
+    """
+    Nodes of so many GB with these CPUs, as in '0-3', or with none. A node of 0 GB has what
+    "ram" of amd-snp-host gives it.
+    """
     options = []
     for node, (size, cpus) in enumerate(sizes_and_cpus):
+        if size:
+            options += ['-object', f'memory-backend-ram,id=m{node},size={size}G']
         options += [
-            '-object',
-            f'memory-backend-ram,id=m{node},size={size}G',
             '-numa',
-            f'node,memdev=m{node}' + (f',cpus={cpus}' if cpus else ''),
+            f'node,nodeid={node}' + (f',memdev=m{node}' if size else '') + (f',cpus={cpus}' if cpus else ''),
         ]
     return options
 

@@ -10,6 +10,7 @@ import pytest
 
 import host
 from judge import LOGS
+from snp_host import GB
 
 RMP = 'amd-snp-host,id=snp0'
 IOMMU = 'amd-iommu,snp=on'
@@ -195,6 +196,55 @@ def test_sparse(m):
     with open(f'/proc/{m.process.pid}/status', encoding='ascii') as status:
         kilobytes = next(line.split()[1] for line in status if line.startswith('VmRSS:'))
     m.note(f'sparse RAM: QEMU has {int(kilobytes) // 1024} MB of memory')
+
+
+# GB in which a node has 1 GB of RAM more, or 3 GB at 0 of -m
+PIECES = {
+    0: (1216,),
+    1: (3072, 3584, 4608),
+    2: (6144, 6656, 7680),
+    3: (9216, 10240, 11200),
+}
+DISTANCES = {(0, 1): 12, (0, 2): 32, (0, 3): 32, (1, 2): 32, (1, 3): 32, (2, 3): 12}
+
+
+@boot(
+    'without',
+    memory='3G',
+    smp='8,sockets=4,cores=1,threads=2',
+    devices=(
+        f'{RMP},ram=' + '/'.join(f'{gb}G:1G:{node}' for node, pieces in PIECES.items() for gb in pieces),
+        IOMMU,
+    ),
+    options=(
+        *host.node_options((3, '0-1'), (0, '2-3'), (0, '4-5'), (0, '6-7')),
+        *(
+            text
+            for (a, b), distance in DISTANCES.items()
+            for text in ('-numa', f'dist,src={a},dst={b},val={distance}')
+        ),
+    ),
+)
+def test_nodes_of_12_tb(m):
+    m.snp_host()
+    ranges: dict[int, list[tuple[int, int]]] = {node: [] for node in PIECES}
+    for line in m.log.console:
+        found = re.search(r'  node +(\d+): \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\]', line)
+        if found and int(found[2], 16) >= 8 * GB:
+            ranges[int(found[1])].append((int(found[2], 16), int(found[3], 16) + 1))
+    m.equal(
+        'each piece of RAM is where it was wanted',
+        {node: [(gb * GB, (gb + 1) * GB) for gb in pieces] for node, pieces in PIECES.items()},
+        ranges,
+    )
+    m.equal(
+        'so are the distances',
+        [[10 if a == b else DISTANCES[min(a, b), max(a, b)] for b in PIECES] for a in PIECES],
+        [
+            [int(text) for text in line.split()]
+            for line in m.check('cat /sys/devices/system/node/node[0-9]/distance').splitlines()
+        ],
+    )
 
 
 @boot('without', memory='6G', smp='64,sockets=2,cores=16,threads=2', boot_timeout=600)

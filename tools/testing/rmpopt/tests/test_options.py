@@ -23,6 +23,9 @@ SEGMENT_SIZE = 'segment-size must be a power of two from 1G to 4T'
 RMP_ADDRESS = 'choose another rmp-address'
 SPARSE_UNITS = 'sparse-size, sparse-stride and sparse-start must be multiples of 128M, and sparse-size not 0'
 SPARSE_PLACE = 'is in the way of something else: move sparse-start or sparse-stride'
+RAM_SYNTAX = 'ram takes ADDRESS:SIZE[:NODE]/..., not '
+RAM_UNITS = 'addresses and sizes of ram must be multiples of 128M, and no size 0: not '
+RAM_PLACE = 'is in the way of something else: move it by ram'
 SPARSE_REACH = 'sparse-chunks reach beyond the 46 physical address bits'
 PSP_ORDER = 'amd-psp needs an RMP: put -device amd-snp-host before it'
 HOLD_RMPOPT = 'hold-rmpopt takes the start of a 1 GB region, or 0xffffffffffffffff for none'
@@ -65,6 +68,19 @@ REFUSED = [
     ('sparse-over-HyperTransport', SPARSE_PLACE, f'{SNP_HOST},sparse-chunks=1,sparse-start=0xfd00000000'),
     ('sparse-beyond-address-space', SPARSE_REACH, f'{SNP_HOST},sparse-chunks=10,sparse-stride=16T'),
     ('sparse-chunks-overflow', SPARSE_REACH, f'{SNP_HOST},sparse-chunks=4294967295'),
+    ('ram-without-size', f"{RAM_SYNTAX}'64G'", f'{SNP_HOST},ram=64G'),
+    ('ram-ends-with-a-slash', f"{RAM_SYNTAX}''", f'{SNP_HOST},ram=64G:1G/'),
+    ('ram-of-half-a-node', f"{RAM_SYNTAX}'64G:1G:0.5'", f'{SNP_HOST},ram=64G:1G:0.5'),
+    ('ram-with-too-much', f"{RAM_SYNTAX}'64G:1G:0:0'", f'{SNP_HOST},ram=64G:1G:0:0'),
+    ('ram-half-a-section', f"{RAM_UNITS}'64G:64M'", f'{SNP_HOST},ram=128G:1G/64G:64M'),
+    ('ram-empty', f"{RAM_UNITS}'64G:0'", f'{SNP_HOST},ram=64G:0'),
+    ('ram-between-sections', f"{RAM_UNITS}'0x1000001000:1G'", f'{SNP_HOST},ram=0x1000001000:1G'),
+    ('ram-of-no-node', 'add -numa node,nodeid=1', f'{SNP_HOST},ram=64G:1G:1'),
+    ('ram-over-RAM', RAM_PLACE, f'{SNP_HOST},ram=1G:1G'),
+    ('ram-over-ram', RAM_PLACE, f'{SNP_HOST},ram=64G:2G/65G:1G'),
+    ('ram-over-sparse-RAM', SPARSE_PLACE, f'{SNP_HOST},ram=64G:2G,sparse-chunks=1,sparse-start=65G'),
+    ('ram-beyond-address-space', RAM_PLACE, f'{SNP_HOST},ram=64T:1G'),
+    ('ram-wraps-around', RAM_PLACE, f'{SNP_HOST},ram=64G:0xfffffffff8000000'),
     (
         'memory-hotplug',
         'the RMP cannot cover memory that comes later: leave out maxmem',

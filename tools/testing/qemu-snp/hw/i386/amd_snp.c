@@ -12,6 +12,7 @@
 #include "qemu/error-report.h"
 #include "qapi/error.h"
 #include "qapi/visitor.h"
+#include "qemu/cutils.h"
 #include "exec/address-spaces.h"
 #include "exec/memory.h"
 #include "hw/acpi/aml-build.h"
@@ -38,11 +39,11 @@
 #define OWN_RMP_SIZE            (32 * GiB)
 
 /* Linux has struct pages for whole sections only */
-#define SPARSE_ALIGN            (128 * MiB)
+#define RAM_ALIGN            (128 * MiB)
 
 AMDSNPHost *amd_snp;
 
-/* Places the RMP and the sparse RAM */
+/* Places the RMP and further pieces of RAM */
 
 static uint64_t machine_ram_end(void)
 {
@@ -53,11 +54,6 @@ static uint64_t machine_ram_end(void)
         end = x86ms->above_4g_mem_start + x86ms->above_4g_mem_size;
     }
     return end;
-}
-
-static uint64_t chunk_address(AMDSNPHost *s, unsigned i)
-{
-    return s->sparse_start + i * s->sparse_stride;
 }
 
 /* With memory encryption some of them are not for addresses */
@@ -93,6 +89,69 @@ static bool range_is_free(hwaddr address, uint64_t size)
     return false;
 }
 
+/* @move: the properties by which it can be somewhere else */
+static bool add_piece(AMDSNPHost *s, uint64_t address, uint64_t size,
+                      unsigned node, const char *move, Error **errp)
+{
+    AmdSnpPiece piece = { address, size, node, g_new0(MemoryRegion, 1) };
+    g_autofree char *name = g_strdup_printf("sparse-ram%u", s->pieces->len);
+
+    g_array_append_val(s->pieces, piece);
+    if (!range_is_usable(address, size) || !range_is_free(address, size)) {
+        error_setg(errp, "RAM of 0x%" PRIx64 " bytes at 0x%" PRIx64 " is in "
+                   "the way of something else: move %s", size, address, move);
+        return false;
+    }
+    if (!memory_region_init_ram_flags_nomigrate(piece.mr, OBJECT(s), name,
+                                                size, RAM_NORESERVE, errp)) {
+        return false;
+    }
+    memory_region_add_subregion(get_system_memory(), address, piece.mr);
+    e820_add_entry(address, size, E820_RAM);
+    return true;
+}
+
+static unsigned machine_nodes(void)
+{
+    return MACHINE(qdev_get_machine())->numa_state->num_nodes;
+}
+
+/* Property "ram": ADDRESS:SIZE[:NODE]/... */
+static bool add_ram(AMDSNPHost *s, Error **errp)
+{
+    g_auto(GStrv) pieces = g_strsplit(s->ram ?: "", "/", -1);
+    unsigned i;
+
+    for (i = 0; pieces[i]; i++) {
+        g_auto(GStrv) part = g_strsplit(pieces[i], ":", -1);
+        unsigned parts = g_strv_length(part), node = 0;
+        uint64_t address, size;
+
+        if (parts < 2 || parts > 3 ||
+            qemu_strtosz(part[0], NULL, &address) < 0 ||
+            qemu_strtosz(part[1], NULL, &size) < 0 ||
+            (parts == 3 && qemu_strtoui(part[2], NULL, 10, &node) < 0)) {
+            error_setg(errp, "ram takes ADDRESS:SIZE[:NODE]/..., not '%s'",
+                       pieces[i]);
+            return false;
+        }
+        if (!size || size % RAM_ALIGN || address % RAM_ALIGN) {
+            error_setg(errp, "addresses and sizes of ram must be multiples of "
+                       "128M, and no size 0: not '%s'", pieces[i]);
+            return false;
+        }
+        if (node >= MAX(machine_nodes(), 1)) {
+            error_setg(errp, "ram '%s' wants a node that is not there: add "
+                       "-numa node,nodeid=%u", pieces[i], node);
+            return false;
+        }
+        if (!add_piece(s, address, size, node, "it by ram", errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool add_sparse_ram(AMDSNPHost *s, Error **errp)
 {
     uint64_t limit = 1ULL << cpu_address_bits();
@@ -101,8 +160,8 @@ static bool add_sparse_ram(AMDSNPHost *s, Error **errp)
     if (!s->sparse_chunks) {
         return true;
     }
-    if (!s->sparse_size || s->sparse_size % SPARSE_ALIGN ||
-        s->sparse_stride % SPARSE_ALIGN || s->sparse_start % SPARSE_ALIGN) {
+    if (!s->sparse_size || s->sparse_size % RAM_ALIGN ||
+        s->sparse_stride % RAM_ALIGN || s->sparse_start % RAM_ALIGN) {
         error_setg(errp, "sparse-size, sparse-stride and sparse-start must be "
                    "multiples of 128M, and sparse-size not 0");
         return false;
@@ -122,26 +181,14 @@ static bool add_sparse_ram(AMDSNPHost *s, Error **errp)
                    s->sparse_chunks, cpu_address_bits());
         return false;
     }
-    s->chunks = g_new0(MemoryRegion, s->sparse_chunks);
     for (i = 0; i < s->sparse_chunks; i++) {
-        g_autofree char *name = g_strdup_printf("sparse-ram%u", i);
-        uint64_t address = chunk_address(s, i);
-
-        if (!range_is_usable(address, s->sparse_size) ||
-            !range_is_free(address, s->sparse_size)) {
-            error_setg(errp, "sparse RAM chunk %u at 0x%" PRIx64 " is in the "
-                       "way of something else: move sparse-start or "
-                       "sparse-stride", i, address);
+        /* Neighbours go to the same node */
+        if (!add_piece(s, s->sparse_start + i * s->sparse_stride,
+                       s->sparse_size,
+                       (uint64_t)i * machine_nodes() / s->sparse_chunks,
+                       "sparse-start or sparse-stride", errp)) {
             return false;
         }
-        if (!memory_region_init_ram_flags_nomigrate(&s->chunks[i], OBJECT(s),
-                                                    name, s->sparse_size,
-                                                    RAM_NORESERVE, errp)) {
-            return false;
-        }
-        memory_region_add_subregion(get_system_memory(), address,
-                                    &s->chunks[i]);
-        e820_add_entry(address, s->sparse_size, E820_RAM);
     }
     return true;
 }
@@ -175,6 +222,7 @@ static bool size_segments(AMDSNPHost *s, uint64_t address, uint64_t size,
 static bool cover_memory(AMDSNPHost *s, Error **errp)
 {
     X86MachineState *x86ms = X86_MACHINE(qdev_get_machine());
+    AmdSnpPiece *piece;
     unsigned i;
 
     if (!size_segments(s, 0, x86ms->below_4g_mem_size, errp) ||
@@ -182,8 +230,9 @@ static bool cover_memory(AMDSNPHost *s, Error **errp)
                        errp)) {
         return false;
     }
-    for (i = 0; i < s->sparse_chunks; i++) {
-        if (!size_segments(s, chunk_address(s, i), s->sparse_size, errp)) {
+    for (i = 0; i < s->pieces->len; i++) {
+        piece = &g_array_index(s->pieces, AmdSnpPiece, i);
+        if (!size_segments(s, piece->address, piece->size, errp)) {
             return false;
         }
     }
@@ -383,8 +432,9 @@ static void amd_snp_realize(DeviceState *dev, Error **errp)
         s->segment_shift = TARGET_PHYS_ADDR_SPACE_BITS;
     }
 
-    if (!add_sparse_ram(s, errp) || !cover_memory(s, errp) ||
-        !place_rmp(s, errp)) {
+    s->pieces = g_array_new(false, false, sizeof(AmdSnpPiece));
+    if (!add_ram(s, errp) || !add_sparse_ram(s, errp) ||
+        !cover_memory(s, errp) || !place_rmp(s, errp)) {
         return;
     }
     rmp_find_segments(s);
@@ -411,15 +461,16 @@ static void amd_snp_realize(DeviceState *dev, Error **errp)
     amd_snp = s;
 }
 
-void amd_snp_build_srat(GArray *table_data, unsigned nodes)
+void amd_snp_build_srat(GArray *table_data)
 {
     AMDSNPHost *s = amd_snp;
     unsigned i;
 
-    /* Neighbours go to the same node */
-    for (i = 0; s && nodes && i < s->sparse_chunks; i++) {
-        build_srat_memory(table_data, chunk_address(s, i), s->sparse_size,
-                          i * nodes / s->sparse_chunks, MEM_AFFINITY_ENABLED);
+    for (i = 0; s && machine_nodes() && i < s->pieces->len; i++) {
+        AmdSnpPiece *piece = &g_array_index(s->pieces, AmdSnpPiece, i);
+
+        build_srat_memory(table_data, piece->address, piece->size, piece->node,
+                          MEM_AFFINITY_ENABLED);
     }
 }
 
@@ -502,6 +553,7 @@ static const Property amd_snp_properties[] = {
                             ON_OFF_AUTO_AUTO),
     DEFINE_PROP_SIZE("segment-size", AMDSNPHost, segment_size, 64 * GiB),
     DEFINE_PROP_SIZE("rmp-address", AMDSNPHost, rmp_address, 0),
+    DEFINE_PROP_STRING("ram", AMDSNPHost, ram),
     DEFINE_PROP_UINT32("sparse-chunks", AMDSNPHost, sparse_chunks, 0),
     DEFINE_PROP_SIZE("sparse-size", AMDSNPHost, sparse_size, 128 * MiB),
     DEFINE_PROP_SIZE("sparse-start", AMDSNPHost, sparse_start, 0),
@@ -555,6 +607,9 @@ static void amd_snp_class_init(ObjectClass *oc, void *data)
     object_class_property_set_description(oc, "rmp-address",
         "physical address of the RMP, a multiple of 2M; 0: at the top of "
         "RAM above 4 GB, or in memory of its own");
+    object_class_property_set_description(oc, "ram",
+        "further pieces of RAM: ADDRESS:SIZE[:NODE]/..., multiples of 128M, "
+        "NODE as -numa has it");
     object_class_property_set_description(oc, "sparse-chunks",
         "number of further pieces of RAM");
     object_class_property_set_description(oc, "sparse-size",

@@ -158,6 +158,27 @@ static void test_placed_elsewhere(void)
     qtest_quit(qts);
 }
 
+/* RAM where it is wanted, and no RMP for what is between */
+static void test_ram(void)
+{
+    QTestState *qts = start("-device amd-snp-host,id=snp0,"
+                            "ram=0xb840000000:1G/12160G:128M,"
+                            "segment-size=64G,rmp-address=16G");
+    uint64_t base = 16 * GiB;
+
+    /* Segments 0, 11 and 190: 8, 34 and 1 GB */
+    g_assert_cmphex(qtest_readq(qts, base + RST_OFFSET), ==,
+                    (base + SEGMENTS_OFFSET) | 8);
+    g_assert_cmphex(qtest_readq(qts, base + RST_OFFSET + 8), ==, 0);
+    g_assert_cmphex(qtest_readq(qts, base + RST_OFFSET + 8 * 11), ==,
+                    (base + SEGMENTS_OFFSET + 8 * 4 * MiB) | 34);
+    g_assert_cmphex(qtest_readq(qts, base + RST_OFFSET + 8 * 190), ==,
+                    (base + SEGMENTS_OFFSET + 42 * 4 * MiB) | 1);
+    qtest_writeq(qts, 12160 * GiB, 0x0123456789abcdefULL);
+    g_assert_cmphex(qtest_readq(qts, 12160 * GiB), ==, 0x0123456789abcdefULL);
+    qtest_quit(qts);
+}
+
 /* Nothing is encrypted: memory with the C-bit is the same memory */
 static void test_c_bit(void)
 {
@@ -353,6 +374,15 @@ static const Refusal refusals[] = {
       "is in the way of something else" },
     { "sparse-too-far", "-device amd-snp-host,sparse-chunks=10,"
       "sparse-stride=16T", "reach beyond the 46 physical address bits" },
+    { "ram-syntax", "-device amd-snp-host,ram=64G",
+      "ram takes ADDRESS:SIZE[:NODE]/..., not '64G'" },
+    { "ram-empty", "-device amd-snp-host,ram=64G:1G/128G:0",
+      "and no size 0: not '128G:0'" },
+    { "ram-node", "-device amd-snp-host,ram=64G:1G:1",
+      "wants a node that is not there: add -numa node,nodeid=1" },
+    { "ram-overlaps", "-device amd-snp-host,ram=64G:2G/65G:1G",
+      "RAM of 0x40000000 bytes at 0x1040000000 is in the way of something "
+      "else: move it by ram" },
     { "base-locked", "-device amd-snp-host,rmpopt-base-locked=on",
       "rmpopt-base-locked takes gp|ignore|off, not 'on'" },
     { "outside", "-device amd-snp-host,rmpopt-outside=ud",
@@ -406,6 +436,7 @@ int main(int argc, char **argv)
     qtest_add_func("/amd-snp-host/place/ram", test_placed_in_ram);
     qtest_add_func("/amd-snp-host/place/option", test_placed_by_option);
     qtest_add_func("/amd-snp-host/place/elsewhere", test_placed_elsewhere);
+    qtest_add_func("/amd-snp-host/ram", test_ram);
     qtest_add_func("/amd-snp-host/c-bit", test_c_bit);
     qtest_add_func("/amd-snp-host/properties", test_properties);
     qtest_add_func("/amd-snp-host/running", test_running);

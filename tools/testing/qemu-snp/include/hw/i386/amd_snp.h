@@ -180,6 +180,14 @@ typedef enum RmpoptOutside {
     RMPOPT_OUTSIDE_GP,
 } RmpoptOutside;
 
+/* RAM that the machine does not know */
+typedef struct AmdSnpPiece {
+    uint64_t address;
+    uint64_t size;
+    unsigned node;
+    MemoryRegion *mr;
+} AmdSnpPiece;
+
 struct AMDSNPHost {
     DeviceState parent_obj;
 
@@ -187,6 +195,7 @@ struct AMDSNPHost {
     OnOffAuto segmented;
     uint64_t segment_size;
     uint64_t rmp_address;
+    char *ram;
     uint32_t sparse_chunks;
     uint64_t sparse_size;
     uint64_t sparse_start;
@@ -204,7 +213,7 @@ struct AMDSNPHost {
     /* Fixed once realized */
     MemoryRegion c_bit;
     MemoryRegion rmp;
-    MemoryRegion *chunks;
+    GArray *pieces; /* of AmdSnpPiece */
     uint8_t *rmp_host;
     uint64_t rmp_size;
     uint64_t rmp_base;
@@ -370,8 +379,8 @@ void amd_snp_journal_event(AmdSnpJournalEntry event);
 void amd_snp_journal(AmdSnpJournalKind what, int cpu, int core,
                      uint64_t address, uint64_t value, uint64_t result);
 
-/* SRAT entries of the sparse RAM; from the ACPI table builder */
-void amd_snp_build_srat(GArray *table_data, unsigned nodes);
+/* SRAT entries of further pieces of RAM; from the ACPI table builder */
+void amd_snp_build_srat(GArray *table_data);
 
 /* The referee's properties, and what they need */
 void amd_snp_referee_class_init(ObjectClass *oc);
