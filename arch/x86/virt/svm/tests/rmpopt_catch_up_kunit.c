@@ -760,6 +760,16 @@ static void __init test_chase_run_time(struct kunit *test)
 	run_chase();
 	KUNIT_EXPECT_EQ(test, m->nr_ipi, 0);
 
+	/* More to catch up with does not put it off. */
+	catch_up_all(test);
+	leave_behind(test, 1);
+	model_pass_time(m, BIT(4), TWO_TICKS);
+	leave_behind(test, 2);
+	model_pass_time(m, BIT(4), 1);
+	run_chase();
+	KUNIT_EXPECT_EQ(test, m->nr_ipi, 1);
+	KUNIT_EXPECT_EQ(test, expect_ipis(test, 0, 4, 2), m->nr_event);
+
 	/* From each tick on anew. */
 	catch_up_all(test);
 	leave_behind(test, 40);
