@@ -39,7 +39,7 @@
 #define OWN_RMP_SIZE            (32 * GiB)
 
 /* Linux has struct pages for whole sections only */
-#define RAM_ALIGN            (128 * MiB)
+#define RAM_ALIGN               (128 * MiB)
 
 AMDSNPHost *amd_snp;
 
@@ -93,7 +93,8 @@ static bool range_is_free(hwaddr address, uint64_t size)
 static bool add_piece(AMDSNPHost *s, uint64_t address, uint64_t size,
                       unsigned node, const char *move, Error **errp)
 {
-    AmdSnpPiece piece = { address, size, node, g_new0(MemoryRegion, 1) };
+    AmdSnpPiece piece = { address, size, node };
+    MemoryRegion *mr = g_new0(MemoryRegion, 1);
     g_autofree char *name = g_strdup_printf("sparse-ram%u", s->pieces->len);
 
     g_array_append_val(s->pieces, piece);
@@ -102,11 +103,11 @@ static bool add_piece(AMDSNPHost *s, uint64_t address, uint64_t size,
                    "the way of something else: move %s", size, address, move);
         return false;
     }
-    if (!memory_region_init_ram_flags_nomigrate(piece.mr, OBJECT(s), name,
-                                                size, RAM_NORESERVE, errp)) {
+    if (!memory_region_init_ram_flags_nomigrate(mr, OBJECT(s), name, size,
+                                                RAM_NORESERVE, errp)) {
         return false;
     }
-    memory_region_add_subregion(get_system_memory(), address, piece.mr);
+    memory_region_add_subregion(get_system_memory(), address, mr);
     e820_add_entry(address, size, E820_RAM);
     return true;
 }
@@ -466,7 +467,7 @@ void amd_snp_build_srat(GArray *table_data)
     AMDSNPHost *s = amd_snp;
     unsigned i;
 
-    for (i = 0; s && machine_nodes() && i < s->pieces->len; i++) {
+    for (i = 0; s && i < s->pieces->len; i++) {
         AmdSnpPiece *piece = &g_array_index(s->pieces, AmdSnpPiece, i);
 
         build_srat_memory(table_data, piece->address, piece->size, piece->node,

@@ -185,7 +185,6 @@ typedef struct AmdSnpPiece {
     uint64_t address;
     uint64_t size;
     unsigned node;
-    MemoryRegion *mr;
 } AmdSnpPiece;
 
 struct AMDSNPHost {
