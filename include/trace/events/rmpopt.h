@@ -47,6 +47,7 @@ TRACE_EVENT(rmpopt_pass_end,
 		__field(unsigned int,	regions)
 		__field(unsigned int,	optimized)
 		__field(unsigned int,	behind)
+		__field(unsigned int,	windows)
 		__field(u64,		ns)
 	),
 
@@ -57,30 +58,35 @@ TRACE_EVENT(rmpopt_pass_end,
 		__entry->regions = pass->regions;
 		__entry->optimized = pass->optimized;
 		__entry->behind = pass->behind;
+		__entry->windows = pass->windows;
 		__entry->ns = ns;
 	),
 
-	TP_printk("reason=%s cores=%u queried=%u regions=%u optimized=%u behind=%u ns=%llu",
+	TP_printk("reason=%s cores=%u queried=%u regions=%u optimized=%u behind=%u ns=%llu windows=%u",
 		  show_rmpopt_reason(__entry->reason), __entry->cores, __entry->queried,
-		  __entry->regions, __entry->optimized, __entry->behind, __entry->ns)
+		  __entry->regions, __entry->optimized, __entry->behind, __entry->ns,
+		  __entry->windows)
 );
 
 TRACE_EVENT(rmpopt_verdict,
-	TP_PROTO(u64 pa, bool optimized),
+	TP_PROTO(u64 pa, bool optimized, u64 window),
 
-	TP_ARGS(pa, optimized),
+	TP_ARGS(pa, optimized, window),
 
 	TP_STRUCT__entry(
 		__field(u64,	pa)
+		__field(u64,	window)
 		__field(bool,	optimized)
 	),
 
 	TP_fast_assign(
 		__entry->pa = pa;
+		__entry->window = window;
 		__entry->optimized = optimized;
 	),
 
-	TP_printk("pa=0x%llx optimized=%d", __entry->pa, __entry->optimized)
+	TP_printk("pa=0x%llx optimized=%d window=0x%llx", __entry->pa, __entry->optimized,
+		  __entry->window)
 );
 
 TRACE_EVENT(rmpopt_catch_up,

@@ -3,6 +3,7 @@
 #ifndef ARCH_X86_VIRT_SVM_RMPOPT_REGIONS_H
 #define ARCH_X86_VIRT_SVM_RMPOPT_REGIONS_H
 
+#include <linux/bitmap.h>
 #include <linux/bitops.h>
 #include <linux/sizes.h>
 #include <linux/types.h>
@@ -19,19 +20,26 @@
  * struct rmpopt_pass - A pass over the regions that are stale
  *
  * @reason: RMPOPT_REASON_*.
+ * @window: The first region of the window under way.
  * @next: The region to go on with.
+ * @asked: The region behind the last one that the hardware was asked about.
  * @queried: Regions that the hardware was asked about.
- * @regions: Stale regions that the core which goes first has visited.
+ * @regions: Stale regions that cores which go first have visited. One for each
+ *	     window that has the region.
  * @optimized: Those of them for which RMPOPT has succeeded on that core.
  * @behind: Cores that have not caught up at the end.
+ * @windows: Windows that the pass has been to.
  */
 struct rmpopt_pass {
 	unsigned int reason;
+	unsigned int window;
 	unsigned int next;
+	unsigned int asked;
 	unsigned int queried;
 	unsigned int regions;
 	unsigned int optimized;
 	unsigned int behind;
+	unsigned int windows;
 };
 
 /**
@@ -40,16 +48,22 @@ struct rmpopt_pass {
  * A region is known by its physical address divided by 1GB.
  *
  * @nr: Number of regions. Written once at boot, like the pointers.
+ * @reach: The region is in the window of some core. Written while no pass runs.
  * @stale: A page of the region was returned to the hypervisor since RMPOPT was
  *	   executed for it, which may succeed now. Atomic, set in any context.
- * @optimized: RMPOPT has succeeded the last time. Only hardware knows whether
- *	       the region is still optimized. Belongs to the pass.
+ * @optimized: RMPOPT has succeeded the last time, in the last of the windows
+ *	       that have the region. Only hardware knows whether it is still
+ *	       optimized. Belongs to the pass.
+ * @todo: What this pass visits in each window, until RMPOPT fails. Belongs to
+ *	  the pass, empty between passes.
  * @failed: RMPOPT has failed on some core, until a page is returned. Atomic.
  */
 struct rmpopt_regions {
 	unsigned int nr;
+	unsigned long *reach;
 	unsigned long *stale;
 	unsigned long *optimized;
+	unsigned long *todo;
 	unsigned long *failed;
 };
 
@@ -82,27 +96,24 @@ static inline bool rmpopt_mark_stale(struct rmpopt_regions *r, u64 pa)
 }
 
 /**
- * rmpopt_take_stale() - Take the mark of the next region that has one
+ * rmpopt_take_stale() - Take the marks of all regions in reach
  *
- * RMPOPT has to follow: a page that is returned later leaves a mark.
+ * Puts them into @todo. RMPOPT has to follow: a page that is returned later
+ * leaves a mark. All at once, as each window that has the region visits it.
  *
  * @r: The regions.
- * @next: Where to go on, the region on return.
- * @end: Where to stop, not above the number of regions.
  *
  * Context: The pass.
- * Return: Whether there is one.
  */
-static inline bool rmpopt_take_stale(struct rmpopt_regions *r, unsigned int *next,
-				     unsigned int end)
+static inline void rmpopt_take_stale(struct rmpopt_regions *r)
 {
-	for (; *next < end; ++*next) {
-		/* Most are not stale, and locked operations are slow. */
-		if (test_bit(*next, r->stale) && test_and_clear_bit(*next, r->stale))
-			return true;
-	}
+	unsigned int region;
 
-	return false;
+	for_each_set_bit(region, r->reach, r->nr) {
+		/* Most are not stale, and locked operations are slow. */
+		if (test_bit(region, r->stale) && test_and_clear_bit(region, r->stale))
+			__set_bit(region, r->todo);
+	}
 }
 
 #endif

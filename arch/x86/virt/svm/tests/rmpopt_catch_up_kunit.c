@@ -190,7 +190,8 @@ static void __init test_ticks_in_window(struct kunit *test)
 
 	invent_topology(test, SPARSE);
 	reboot(test, 60);
-	m->core[4].rmpopt_base = 5 * GB | BASE_EN;
+	for (i = 0; i < MODEL_CPUS; i++)
+		m->core[i].rmpopt_base = 5 * GB | BASE_EN;
 	m->core[10].unable[35] = 1;
 	snp_setup_rmpopt();
 	run_pass();

@@ -221,23 +221,23 @@ struct window_case {
 	const char *name;
 	/* In GB: the first region of the tables, the end of the RMP, and of memory. */
 	unsigned int base, rmp, memory;
-	/* Regions that are visited, and whether memory is left out. */
+	/* Regions that are visited, and how many of them have memory. */
 	unsigned int first, end;
-	bool capped;
+	unsigned int reached;
 };
 
 static const struct window_case window_cases[] = {
-	{ "one region",			0,	1,	1,	0,	1 },
-	{ "less than 2TB",		0,	2047,	2047,	0,	2047 },
-	{ "2TB",			0,	2048,	2048,	0,	2048 },
-	{ "RMP larger than 2TB",	0,	2112,	2048,	0,	2048 },
-	{ "more than 2TB",		0,	2112,	2049,	0,	2048,	true },
-	{ "3TB",			0,	3072,	3072,	0,	2048,	true },
-	{ "2TB from 5GB on",		5,	2048,	2048,	5,	2048 },
-	{ "up to the end of the window", 5,	2053,	2053,	5,	2053 },
-	{ "beyond the end of it",	5,	2112,	2054,	5,	2053,	true },
-	{ "3TB from 1TB on",		1024,	3072,	3072,	1024,	3072 },
-	{ "behind the RMP",		100,	4,	4,	100,	100 },
+	{ "one region",			0,	1,	1,	0,	1,	1 },
+	{ "less than 2TB",		0,	2047,	2047,	0,	2047,	2047 },
+	{ "2TB",			0,	2048,	2048,	0,	2048,	2048 },
+	{ "RMP larger than 2TB",	0,	2112,	2048,	0,	2048,	2048 },
+	{ "more than 2TB",		0,	2112,	2049,	0,	2048,	2048 },
+	{ "3TB",			0,	3072,	3072,	0,	2048,	2048 },
+	{ "2TB from 5GB on",		5,	2048,	2048,	5,	2048,	2043 },
+	{ "up to the end of the window", 5,	2053,	2053,	5,	2053,	2048 },
+	{ "beyond the end of it",	5,	2112,	2054,	5,	2053,	2048 },
+	{ "3TB from 1TB on",		1024,	3072,	3072,	1024,	3072,	2048 },
+	{ "behind the RMP",		100,	4,	4,	100,	100,	0 },
 };
 
 KUNIT_ARRAY_PARAM_DESC(window, window_cases, name);
@@ -253,7 +253,8 @@ static void __init test_window(struct kunit *test)
 
 	invent_topology(test, ONE_CPU);
 	reboot(test, wc->rmp);
-	m->end_pfn = PHYS_PFN(wc->memory * GB);
+	for (i = wc->memory; i < wc->rmp; i++)
+		m->memory[i] = MODEL_HOLE;
 	/* Where the tables do not start at 0 an earlier kernel has said so. */
 	if (wc->base)
 		m->core[0].rmpopt_base = wc->base * GB | BASE_EN;
@@ -266,9 +267,9 @@ static void __init test_window(struct kunit *test)
 	snprintf(text, sizeof(text), "on 1 cores for [0x%016llx - 0x%016llx]", wc->base * GB,
 		 end - 1);
 	KUNIT_EXPECT_EQ(test, count_messages(&iter, text), 1);
-	snprintf(text, sizeof(text), "does not cover memory from 0x%016llx on", end);
-	KUNIT_EXPECT_EQ(test, count_messages(&iter, text), wc->capped);
-	KUNIT_EXPECT_EQ(test, count_messages(&iter, "does not cover"), wc->capped);
+	snprintf(text, sizeof(text), "], nodes 0, %u of %uGB", wc->reached, wc->memory);
+	KUNIT_EXPECT_EQ(test, count_messages(&iter, text), wc->reached != wc->memory);
+	KUNIT_EXPECT_EQ(test, count_messages(&iter, "nodes"), wc->reached != wc->memory);
 
 	/* A pass visits the window from end to end, and nothing else. */
 	run_pass();
@@ -286,7 +287,7 @@ static void __init test_window(struct kunit *test)
 
 	/* The message is about the machine. */
 	snp_setup_rmpopt();
-	KUNIT_EXPECT_EQ(test, count_messages(&iter, "does not cover"), wc->capped);
+	KUNIT_EXPECT_EQ(test, count_messages(&iter, "RMPOPT enabled"), 1);
 }
 
 /*
@@ -307,7 +308,7 @@ static void __init test_covered(struct kunit *test)
 	boot(m);
 
 	/* No RAM of this machine, neither online nor not. */
-	KUNIT_ASSERT_LT(test, PFN_PHYS(real_max_pfn()), 128 * GB);
+	KUNIT_ASSERT_LT(test, PFN_PHYS(max_pfn), 128 * GB);
 	KUNIT_ASSERT_EQ(test, region_intersects(128 * GB, 66 * GB, IORESOURCE_SYSTEM_RAM,
 						IORES_DESC_NONE), REGION_DISJOINT);
 
@@ -381,7 +382,7 @@ static void __init test_setup_twice(struct kunit *test)
 	expect_optimized(test, 0, false);
 
 	expect_queues_pass(test, snp_setup_rmpopt);
-	KUNIT_EXPECT_EQ(test, m->nr_live, 6);
+	KUNIT_EXPECT_EQ(test, m->nr_live, 8);
 	expect_base(test, SMT, BASE_EN, 1);
 
 	run_pass_and_ticks(test);
@@ -464,7 +465,7 @@ static void __init test_x86_shutdown(struct kunit *test)
 	}
 }
 
-/* The base that another kernel has left is used, and written where it is missing. */
+/* The base that another kernel has left is used, core by core. */
 static void __init test_kexec(struct kunit *test)
 {
 	const struct topology_case *tc = test->param_value;
@@ -494,13 +495,12 @@ static void __init test_kexec(struct kunit *test)
 
 			snp_setup_rmpopt();
 			for_each_cpu(cpu, &m->online) {
-				struct model_core *core = &m->core[model_core_of(m, cpu)];
+				unsigned int core = model_core_of(m, cpu);
+				bool left = !which || which == (core == last ? 1 : 2);
 
-				/* In the last case a single core cannot learn from others. */
-				KUNIT_EXPECT_EQ(test, core->rmpopt_base,
-						which == 2 && tc->nr_cores == 1 ? BASE_EN :
-						bases[i] | BASE_EN);
-				KUNIT_EXPECT_LE(test, core->nr_writes, 1);
+				KUNIT_EXPECT_EQ(test, m->core[core].rmpopt_base,
+						(left ? bases[i] : 0) | BASE_EN);
+				KUNIT_EXPECT_EQ(test, m->core[core].nr_writes, !left);
 			}
 			run_pass_and_ticks(test);
 			expect_covered(test);
@@ -509,33 +509,395 @@ static void __init test_kexec(struct kunit *test)
 	}
 }
 
-/* Tables with different windows cannot be used together. */
-static void __init test_other_base(struct kunit *test)
+/* A core with another window has a pass of its own, and shares no more than regions. */
+static void __init test_two_windows(struct kunit *test)
 {
 	struct rmpopt_model *m = test->priv;
 	struct kmsg_dump_iter iter;
+	unsigned int i;
 
 	invent_topology(test, SMT);
-	m->core[0].rmpopt_base = BASE_EN;
 	m->core[4].rmpopt_base = GB | BASE_EN;
-	m->core[4].left_out = true;
-	m->core[6].rmpopt_base = BASE_EN;
 	skip_messages(&iter);
 
 	snp_setup_rmpopt();
-	KUNIT_EXPECT_EQ(test, count_messages(&iter, "RMPOPT enabled on 7 cores"), 1);
-	KUNIT_EXPECT_EQ(test, count_messages(&iter, "is not 0x1 on 1 core(s),"), 1);
+	KUNIT_EXPECT_EQ(test, count_messages(&iter, "on 7 cores for [0x0000000000000000 "), 1);
+	KUNIT_EXPECT_EQ(test, count_messages(&iter, "on 1 cores for [0x0000000040000000 "), 1);
 	KUNIT_EXPECT_EQ(test, m->core[4].rmpopt_base, GB | BASE_EN);
 
+	/* The lower window first, wherever the worker runs. */
+	m->cpu = 5;
+	run_pass();
+	KUNIT_EXPECT_EQ(test, m->nr_moved, 1);
+	m->cpu = 0;
+	i = expect_leader(test, 0, 0, 4, 0);
+	m->cpu = 5;
+	KUNIT_EXPECT_EQ(test, expect_leader(test, i, GB, 3, 0), m->nr_event);
+	KUNIT_EXPECT_EQ(test, m->nr_scan, 4);
+	catch_up_all(test);
+	KUNIT_EXPECT_EQ(test, m->nr_verify, 4 * 7 + 3);
+	expect_covered(test);
+
+	/* What the other window has alone is nothing to that core, nor the other way round. */
 	m->cpu = 9;
+	reset_counts(m);
+	model_lose(m, 0);
+	rmpopt_page_returned(0);
 	run_pass_and_ticks(test);
-	KUNIT_EXPECT_EQ(test, expect_pass(test, 0, 0, 4, 0, 7), m->nr_event);
-	KUNIT_EXPECT_TRUE(test, bitmap_empty(m->core[4].table, MODEL_TABLE_REGIONS));
+	KUNIT_EXPECT_EQ(test, expect_pass(test, 0, 0, 1, 0, 7), m->nr_event);
+	KUNIT_EXPECT_EQ(test, m->nr_moved, 0);
 	expect_covered(test);
 
 	/* Told once, true each time. */
 	snp_setup_rmpopt();
-	KUNIT_EXPECT_EQ(test, count_messages(&iter, "RMPOPT_BASE is not"), 1);
+	KUNIT_EXPECT_EQ(test, count_messages(&iter, "RMPOPT enabled"), 2);
+	run_pass_and_ticks(test);
+	expect_covered(test);
+}
+
+/* A machine with two nodes: the cores from CPU 8 on, and the memory from 1664GB on. */
+static void __init invent_nodes(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+	unsigned int i;
+
+	if (MAX_NUMNODES < MODEL_NODES)
+		kunit_skip(test, "needs a kernel for %d nodes", MODEL_NODES);
+
+	invent_topology(test, SMT);
+	unboot(test);
+	set_segment(m, 0, 4);
+	set_segment(m, 1472 / MODEL_SEGMENT_REGIONS, 1);
+	set_segment(m, 1664 / MODEL_SEGMENT_REGIONS, 1);
+	set_segment(m, 1792 / MODEL_SEGMENT_REGIONS, 1);
+	set_segment(m, 3008 / MODEL_SEGMENT_REGIONS, 1);
+	set_segment(m, 3136 / MODEL_SEGMENT_REGIONS, 1);
+	boot(m);
+
+	m->distance[0][1] = 32;
+	m->distance[1][0] = 32;
+	for (i = 1664; i < MODEL_REGIONS; i++)
+		m->node[i] = 1;
+	for (i = 8; i < MODEL_CPUS; i++)
+		m->cpu_node[i] = 1;
+}
+
+/* Where the window of the second node begins. */
+#define NODE1		(1089 * GB)
+
+/* Each node has a window, a core that goes first, and what only it can reach. */
+static void __init test_nodes(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+	struct kmsg_dump_iter iter;
+	unsigned int cpu, i;
+
+	invent_nodes(test);
+	skip_messages(&iter);
+	snp_setup_rmpopt();
+	for (cpu = 0; cpu < MODEL_CPUS; cpu += 2)
+		KUNIT_EXPECT_EQ(test, m->core[cpu].rmpopt_base, (cpu < 8 ? 0 : NODE1) | BASE_EN);
+	KUNIT_EXPECT_EQ(test, count_messages(&iter, "on 4 cores for [0x0000000000000000 "), 1);
+	KUNIT_EXPECT_EQ(test, count_messages(&iter, "1ffffffffff], nodes 0, 7 of 9GB"), 1);
+	KUNIT_EXPECT_EQ(test, count_messages(&iter, "on 4 cores for [0x0000011040000000 "), 1);
+	KUNIT_EXPECT_EQ(test, count_messages(&iter, "3103fffffff], nodes 1, 5 of 9GB"), 1);
+
+	/* What both windows have is visited in both, and read once. */
+	m->cpu = 9;
+	run_pass();
+	KUNIT_EXPECT_EQ(test, m->nr_moved, 1);
+	m->cpu = 0;
+	i = expect_leader(test, 0, 0, 4, 0);
+	i = expect_leader(test, i, 1472 * GB, 1, 0);
+	i = expect_leader(test, i, 1664 * GB, 1, 0);
+	i = expect_leader(test, i, 1792 * GB, 1, 0);
+	m->cpu = 9;
+	i = expect_leader(test, i, 1472 * GB, 1, 0);
+	i = expect_leader(test, i, 1664 * GB, 1, 0);
+	i = expect_leader(test, i, 1792 * GB, 1, 0);
+	i = expect_leader(test, i, 3008 * GB, 1, 0);
+	KUNIT_EXPECT_EQ(test, expect_leader(test, i, 3136 * GB, 1, 0), m->nr_event);
+	KUNIT_EXPECT_EQ(test, m->nr_scan, 9);
+	catch_up_all(test);
+	KUNIT_EXPECT_EQ(test, m->nr_verify, 4 * 7 + 4 * 5);
+	expect_covered(test);
+
+	/* Asked about once, by the first window that has it. */
+	reset_counts(m);
+	model_lose(m, 1664 * GB);
+	model_lose(m, 3136 * GB);
+	snp_rmpopt_all_physmem();
+	run_pass_and_ticks(test);
+	KUNIT_EXPECT_EQ(test, m->nr_query, 9);
+	KUNIT_EXPECT_EQ(test, m->nr_verify, 4 + 4 + 4);
+	KUNIT_EXPECT_EQ(test, m->nr_pass, 1);
+	expect_covered(test);
+
+	/* A guest on the second node disturbs nobody on the first one. */
+	reset_counts(m);
+	model_lose(m, 3008 * GB);
+	rmpopt_page_returned(3008 * GB);
+	m->cpu = 8;
+	run_pass_and_ticks(test);
+	KUNIT_EXPECT_EQ(test, m->nr_moved, 0);
+	KUNIT_EXPECT_EQ(test, expect_pass(test, 0, 3008 * GB, 1, 0, 4), m->nr_event);
+	for (i = 0; i < m->nr_event; i++)
+		KUNIT_EXPECT_GE(test, m->event[i].cpu, 8);
+	expect_covered(test);
+
+	/* What fails in one window is not tried in the next one. */
+	reset_counts(m);
+	model_assign(m, 1664 * GB);
+	rmpopt_page_returned(1664 * GB);
+	m->cpu = 0;
+	run_pass_and_ticks(test);
+	KUNIT_EXPECT_EQ(test, expect_leader(test, 0, 1664 * GB, 1, 1), m->nr_event);
+	model_unassign(m, 1664 * GB);
+	run_pass_and_ticks(test);
+	expect_covered(test);
+}
+
+/* Assign a page when the second window is about to visit its region. */
+static void assign_between_windows(struct rmpopt_model *m, const struct model_step *step)
+{
+	if (step->point == POINT_BEFORE_INSN && step->context == IN_PASS && m->cpu >= 8) {
+		m->hook = NULL;
+		model_assign(m, step->pa);
+	}
+}
+
+static void __init test_assigned_between_windows(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+
+	invent_nodes(test);
+	snp_setup_rmpopt();
+	run_pass_and_ticks(test);
+
+	reset_counts(m);
+	model_lose(m, 1664 * GB);
+	rmpopt_page_returned(1664 * GB);
+	m->hook = assign_between_windows;
+	run_pass();
+	KUNIT_EXPECT_NULL(test, m->hook);
+	KUNIT_EXPECT_EQ(test, m->nr_verify, 2);
+	KUNIT_EXPECT_FALSE(test, m->event[1].cf);
+	run_all_passes(test);
+	expect_covered(test);
+	expect_optimized(test, 1664 * GB, false);
+
+	model_unassign(m, 1664 * GB);
+	run_all_passes(test);
+	expect_covered(test);
+}
+
+/* A page that is returned once its region has been visited is left to another pass. */
+static void return_between_windows(struct rmpopt_model *m, const struct model_step *step)
+{
+	if (step->point == POINT_BEFORE_INSN && step->context == IN_PASS && m->cpu >= 8) {
+		m->hook = NULL;
+		model_assign(m, 0);
+		model_unassign(m, 0);
+		model_assign(m, step->pa);
+		model_unassign(m, step->pa);
+	}
+}
+
+static void __init test_returned_between_windows(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+
+	invent_nodes(test);
+	snp_setup_rmpopt();
+	run_pass_and_ticks(test);
+
+	model_lose(m, 1664 * GB);
+	rmpopt_page_returned(1664 * GB);
+	m->hook = return_between_windows;
+	run_pass();
+	KUNIT_EXPECT_NULL(test, m->hook);
+	run_all_passes(test);
+	expect_covered(test);
+}
+
+/* Take a CPU away when the second window is about to visit its first region. */
+static void unplug_between_windows(struct rmpopt_model *m, const struct model_step *step)
+{
+	if (step->point == POINT_BEFORE_INSN && step->context == IN_PASS && m->cpu >= 8) {
+		m->hook = NULL;
+		cpumask_clear_cpu(6, &m->online);
+	}
+}
+
+/* What a pass has taken, and has not got to, is left to another one. */
+static void __init test_cpu_gone_between_windows(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+
+	invent_nodes(test);
+	snp_setup_rmpopt();
+	run_pass_and_ticks(test);
+
+	reset_counts(m);
+	model_lose(m, 1472 * GB);
+	model_lose(m, 3008 * GB);
+	snp_rmpopt_all_physmem();
+	m->hook = unplug_between_windows;
+	run_pass();
+	KUNIT_EXPECT_NULL(test, m->hook);
+	KUNIT_EXPECT_EQ(test, m->nr_verify, 2);
+	KUNIT_EXPECT_TRUE(test, bitmap_empty(rmpopt_regions.todo, rmpopt_regions.nr));
+	KUNIT_EXPECT_TRUE(test, delayed_work_pending(&rmpopt_delayed_work));
+
+	cpumask_set_cpu(6, &m->online);
+	run_all_passes(test);
+	expect_covered(test);
+}
+
+/* One window will do, and none need be chosen if all cores have one. */
+static void __init test_no_memory_to_choose(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+	struct kmsg_dump_iter iter;
+	unsigned int cpu;
+
+	invent_nodes(test);
+	skip_messages(&iter);
+	m->fail_alloc = 1;
+	snp_setup_rmpopt();
+	KUNIT_EXPECT_EQ(test, m->fail_alloc, 0);
+	for (cpu = 0; cpu < MODEL_CPUS; cpu += 2)
+		KUNIT_EXPECT_EQ(test, m->core[cpu].rmpopt_base, BASE_EN);
+	KUNIT_EXPECT_EQ(test, count_messages(&iter, "Out of memory, all RMPOPT windows are"), 1);
+	run_pass_and_ticks(test);
+	expect_covered(test);
+
+	skip_messages(&iter);
+	m->fail_alloc = 1;
+	snp_setup_rmpopt();
+	KUNIT_EXPECT_EQ(test, m->fail_alloc, 1);
+	m->fail_alloc = 0;
+	KUNIT_EXPECT_EQ(test, count_messages(&iter, "Out of memory"), 0);
+}
+
+/* Pages that no window reaches are no reason for a pass. */
+static void __init test_out_of_reach(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+
+	invent_nodes(test);
+	unboot(test);
+	set_segment(m, 3200 / MODEL_SEGMENT_REGIONS, 1);
+	/* It may come later. */
+	m->memory[3200] = MODEL_HOLE;
+	boot(m);
+	snp_setup_rmpopt();
+	KUNIT_EXPECT_EQ(test, m->core[8].rmpopt_base, NODE1 | BASE_EN);
+	run_pass_and_ticks(test);
+
+	model_assign(m, 3200 * GB);
+	model_unassign(m, 3200 * GB);
+	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
+	reset_counts(m);
+	snp_rmpopt_all_physmem();
+	run_pass_and_ticks(test);
+	KUNIT_EXPECT_EQ(test, m->nr_verify, 0);
+	expect_covered(test);
+
+	/* Nor is what another window has reached. */
+	snp_cleanup_rmpopt();
+	memset(m->core, 0, sizeof(m->core));
+	m->memory[3136] = MODEL_HOLE;
+	snp_setup_rmpopt();
+	KUNIT_EXPECT_EQ(test, m->core[8].rmpopt_base, 961 * GB | BASE_EN);
+	run_pass_and_ticks(test);
+	expect_covered(test);
+	model_assign(m, 3136 * GB);
+	model_unassign(m, 3136 * GB);
+	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
+}
+
+struct memory_case {
+	const char *name;
+	enum model_memory memory;
+	u64 base;
+};
+
+static const struct memory_case memory_cases[] = {
+	{ "RAM",				MODEL_RAM,			NODE1 },
+	{ "hole",				MODEL_HOLE,			961 * GB },
+	{ "Soft Reserved",			MODEL_SOFT_RESERVED,		NODE1 },
+	{ "Soft Reserved, in /proc/iomem",	MODEL_SOFT_RESERVED_DESC,	NODE1 },
+	{ "persistent memory",			MODEL_PMEM,			NODE1 },
+	{ "legacy persistent memory",		MODEL_PMEM_LEGACY,		NODE1 },
+};
+
+KUNIT_ARRAY_PARAM_DESC(memory, memory_cases, name);
+
+/* Memory that is not RAM yet counts. */
+static void __init test_memory(struct kunit *test)
+{
+	const struct memory_case *mc = test->param_value;
+	struct rmpopt_model *m = test->priv;
+
+	invent_nodes(test);
+	m->memory[3136] = mc->memory;
+	snp_setup_rmpopt();
+	KUNIT_EXPECT_EQ(test, m->core[0].rmpopt_base, BASE_EN);
+	KUNIT_EXPECT_EQ(test, m->core[8].rmpopt_base, mc->base | BASE_EN);
+	run_pass_and_ticks(test);
+	expect_covered(test);
+}
+
+/* Holes in the memory of a node count nothing, and neighbours may be of two nodes. */
+static void __init test_pieces_of_memory(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+	unsigned int i;
+
+	if (MAX_NUMNODES < MODEL_NODES)
+		kunit_skip(test, "needs a kernel for %d nodes", MODEL_NODES);
+
+	invent_topology(test, SMT);
+	unboot(test);
+	set_segment(m, 0, 8);
+	set_segment(m, 2112 / MODEL_SEGMENT_REGIONS, 10);
+	boot(m);
+	m->distance[0][1] = 32;
+	m->distance[1][0] = 32;
+	for (i = 2113; i < MODEL_REGIONS; i++)
+		m->node[i] = 1;
+	for (i = 8; i < MODEL_CPUS; i++)
+		m->cpu_node[i] = 1;
+
+	snp_setup_rmpopt();
+	KUNIT_EXPECT_EQ(test, m->core[0].rmpopt_base, BASE_EN);
+	KUNIT_EXPECT_EQ(test, m->core[8].rmpopt_base, 74 * GB | BASE_EN);
+	run_pass_and_ticks(test);
+	expect_covered(test);
+
+	snp_cleanup_rmpopt();
+	memset(m->core, 0, sizeof(m->core));
+	memset(m->node, 0, sizeof(m->node));
+	snp_setup_rmpopt();
+	KUNIT_EXPECT_EQ(test, m->core[0].rmpopt_base, 74 * GB | BASE_EN);
+}
+
+/* Cores that have a window keep it, others get that of their node. */
+static void __init test_nodes_after_kexec(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+
+	invent_nodes(test);
+	m->core[2].rmpopt_base = NODE1 | BASE_EN;
+	m->core[8].rmpopt_base = BASE_EN;
+	m->core[10].rmpopt_base = 7 * GB | BASE_EN;
+	snp_setup_rmpopt();
+	KUNIT_EXPECT_EQ(test, m->core[0].rmpopt_base, BASE_EN);
+	KUNIT_EXPECT_EQ(test, m->core[2].rmpopt_base, NODE1 | BASE_EN);
+	KUNIT_EXPECT_EQ(test, m->core[8].rmpopt_base, BASE_EN);
+	KUNIT_EXPECT_EQ(test, m->core[10].rmpopt_base, 7 * GB | BASE_EN);
+	KUNIT_EXPECT_EQ(test, m->core[12].rmpopt_base, NODE1 | BASE_EN);
 	run_pass_and_ticks(test);
 	expect_covered(test);
 }
@@ -571,7 +933,7 @@ static void __init test_core_refuses(struct kunit *test)
 
 	snp_setup_rmpopt();
 	KUNIT_EXPECT_EQ(test, count_messages(&iter, "RMPOPT enabled on 6 cores"), 1);
-	KUNIT_EXPECT_EQ(test, count_messages(&iter, "is not 0x1 on 2 core(s),"), 1);
+	KUNIT_EXPECT_EQ(test, count_messages(&iter, "cannot be enabled on 2 core(s),"), 1);
 	for (cpu = 0; cpu < MODEL_CPUS; cpu += 2)
 		KUNIT_EXPECT_EQ(test, m->core[cpu].nr_writes, 1);
 
@@ -599,23 +961,33 @@ static void __init test_core_refuses(struct kunit *test)
 	expect_covered(test);
 }
 
-/* The core that it finds has a table, and is not an isolated one if possible. */
+/* The core that it finds has a table, and is neither isolated nor idle if possible. */
 static void __init test_other_leader(struct kunit *test)
 {
 	static const struct {
-		unsigned long housekeeping;
+		unsigned long nohz_full, isolated, idle;
 		unsigned int leader;
 	} cases[] = {
-		{ 0xffff, 2 },
+		{ .leader = 2 },
 		/* A secondary thread. */
-		{ 0xff08, 3 },
-		{ 0xf000, 12 },
-		{ 0x8000, 15 },
+		{ .nohz_full = 0x00f7, .leader = 3 },
+		{ .nohz_full = 0x0fff, .leader = 12 },
+		{ .nohz_full = 0x7fff, .leader = 15 },
 		/* Only cores without a table are left, or that of the worker. */
-		{ 0x0013, 2 },
-		{ 0x0000, 2 },
+		{ .nohz_full = 0xffec, .leader = 2 },
+		{ .nohz_full = 0xffff, .leader = 2 },
+		{ .isolated = 0x00ff, .leader = 8 },
+		{ .isolated = 0xffff, .leader = 2 },
+		{ .nohz_full = 0x00ff, .isolated = 0xff00, .leader = 2 },
+		{ .idle = 0x00ff, .leader = 8 },
+		{ .idle = 0xffff, .leader = 2 },
+		/* Rather idle than isolated. */
+		{ .isolated = 0x00ff, .idle = 0xff00, .leader = 8 },
+		{ .nohz_full = 0x00ff, .idle = 0xff00, .leader = 8 },
+		{ .isolated = 0x0fff, .idle = 0x3000, .leader = 14 },
 	};
 	struct rmpopt_model *m = test->priv;
+	struct kmsg_dump_iter iter;
 	unsigned int i;
 
 	invent_topology(test, SMT);
@@ -625,19 +997,45 @@ static void __init test_other_leader(struct kunit *test)
 		m->core[i].left_out = true;
 	}
 
+	skip_messages(&iter);
 	for (i = 0; i < ARRAY_SIZE(cases); i++) {
-		cpumask_bits(&m->housekeeping)[0] = cases[i].housekeeping;
+		cpumask_bits(&m->housekeeping)[0] = ~cases[i].nohz_full;
+		cpumask_bits(&m->domain)[0] = ~cases[i].isolated;
+		cpumask_bits(&m->idle)[0] = cases[i].idle;
 		m->cpu = 4;
 		reset_counts(m);
 
 		snp_setup_rmpopt();
-		run_pass_and_ticks(test);
+		run_pass();
+		cpumask_clear(&m->idle);
+		catch_up_all(test);
 		KUNIT_EXPECT_EQ(test, m->nr_moved, 1);
 		m->cpu = cases[i].leader;
 		KUNIT_EXPECT_EQ(test, expect_pass(test, 0, 0, 4, 0, 6), m->nr_event);
 		expect_covered(test);
 		snp_cleanup_rmpopt();
 	}
+	KUNIT_EXPECT_EQ(test, count_messages(&iter, "cannot be enabled on 2 core(s)"), 1);
+}
+
+/* A pass does not keep the queue of another CPU for long. */
+static void __init test_slices(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+
+	invent_topology(test, SMT);
+	reboot(test, 80);
+	m->core[0].fault = BASE_ABSENT;
+	m->core[0].left_out = true;
+	snp_setup_rmpopt();
+	run_pass_and_ticks(test);
+	/* 32, 32 and 16 regions. */
+	KUNIT_EXPECT_EQ(test, m->nr_moved, 3);
+	KUNIT_EXPECT_EQ(test, m->nr_pass, 1);
+	m->cpu = 2;
+	KUNIT_EXPECT_EQ(test, expect_leader(test, 0, 0, 80, 0), 80);
+	KUNIT_EXPECT_EQ(test, m->nr_verify, 7 * 80);
+	expect_covered(test);
 }
 
 static void __init test_all_cores_refuse(struct kunit *test)
@@ -657,7 +1055,7 @@ static void __init test_all_cores_refuse(struct kunit *test)
 	rmpopt_page_returned(GB);
 	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&rmpopt_delayed_work));
 	KUNIT_EXPECT_EQ(test, count_messages(&iter, "RMPOPT enabled"), 0);
-	KUNIT_EXPECT_EQ(test, count_messages(&iter, "is not 0x1 on 8 core(s),"), 1);
+	KUNIT_EXPECT_EQ(test, count_messages(&iter, "cannot be enabled on 8 core(s),"), 1);
 }
 
 /* The worker wakes up on a core without a table in the middle of a pass. */
@@ -1338,6 +1736,8 @@ struct trace_log {
 	/* Of all of them. */
 	unsigned long verdicts, optimized_regions, stale_regions;
 	unsigned int stale_reasons;
+	/* Of the last verdict. */
+	u64 window;
 };
 
 static void probe_pass_begin(void *data, const struct rmpopt_pass *pass, unsigned int cores)
@@ -1360,11 +1760,15 @@ static void probe_pass_end(void *data, const struct rmpopt_pass *pass, unsigned 
 	log->ns = ns;
 }
 
-static void probe_verdict(void *data, u64 pa, bool optimized)
+static void probe_verdict(void *data, u64 pa, bool optimized, u64 window)
 {
 	struct trace_log *log = data;
 
 	log->nr_verdict++;
+	log->window = window;
+	if (pa / GB >= BITS_PER_LONG)
+		return;
+
 	__set_bit(pa / GB, &log->verdicts);
 	if (optimized)
 		__set_bit(pa / GB, &log->optimized_regions);
@@ -1376,7 +1780,7 @@ static void probe_stale(void *data, u64 pa, unsigned int reason)
 
 	log->nr_stale++;
 	log->stale_reasons |= reason;
-	if (IS_ALIGNED(pa, GB))
+	if (IS_ALIGNED(pa, GB) && pa / GB < BITS_PER_LONG)
 		__set_bit(pa / GB, &log->stale_regions);
 }
 
@@ -1473,6 +1877,36 @@ static void expect_trace_pass(struct kunit *test, struct trace_log *log, unsigne
 	KUNIT_EXPECT_EQ(test, log->ns, m->nr_event * 7 * NSEC_PER_USEC);
 	KUNIT_EXPECT_EQ(test, log->nr_verdict, nr_leader);
 	KUNIT_EXPECT_EQ(test, log->nr_catch_up, 0);
+	KUNIT_EXPECT_EQ(test, log->pass.windows, nr_leader || reason & RMPOPT_REASON_REQUEST);
+}
+
+/* Each window has verdicts, and is counted if there is something to do in it. */
+static void __init test_trace_windows(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+	struct trace_log *log;
+
+	invent_nodes(test);
+	log = register_probes(test);
+	snp_setup_rmpopt();
+	/* Regions that no window has do not become stale. */
+	KUNIT_EXPECT_EQ(test, log->nr_stale, 9);
+	run_pass_and_ticks(test);
+	KUNIT_EXPECT_EQ(test, log->pass.windows, 2);
+	KUNIT_EXPECT_EQ(test, log->nr_verdict, 7 + 5);
+	KUNIT_EXPECT_EQ(test, log->window, NODE1);
+
+	model_lose(m, 0);
+	rmpopt_page_returned(0);
+	run_pass_and_ticks(test);
+	KUNIT_EXPECT_EQ(test, log->pass.windows, 1);
+	KUNIT_EXPECT_EQ(test, log->window, 0);
+
+	model_lose(m, 3008 * GB);
+	rmpopt_page_returned(3008 * GB);
+	run_pass_and_ticks(test);
+	KUNIT_EXPECT_EQ(test, log->pass.windows, 1);
+	KUNIT_EXPECT_EQ(test, log->window, NODE1);
 }
 
 static void expect_trace_stale(struct kunit *test, struct trace_log *log, unsigned int reason,
@@ -1708,10 +2142,20 @@ static struct kunit_case rmpopt_test_cases[] __refdata = {
 	KUNIT_CASE_PARAM(test_setup_after_cleanup, lock_gen_params),
 	KUNIT_CASE_PARAM(test_x86_shutdown, life_gen_params),
 	KUNIT_CASE_PARAM(test_kexec, topology_gen_params),
-	KUNIT_CASE(test_other_base),
+	KUNIT_CASE(test_two_windows),
+	KUNIT_CASE(test_nodes),
+	KUNIT_CASE(test_assigned_between_windows),
+	KUNIT_CASE(test_returned_between_windows),
+	KUNIT_CASE(test_cpu_gone_between_windows),
+	KUNIT_CASE(test_pieces_of_memory),
+	KUNIT_CASE(test_out_of_reach),
+	KUNIT_CASE(test_no_memory_to_choose),
+	KUNIT_CASE_PARAM(test_memory, memory_gen_params),
+	KUNIT_CASE(test_nodes_after_kexec),
 	KUNIT_CASE_PARAM(test_core_refuses, fault_gen_params),
 	KUNIT_CASE_PARAM(test_all_cores_refuse, fault_gen_params),
 	KUNIT_CASE(test_other_leader),
+	KUNIT_CASE(test_slices),
 	KUNIT_CASE(test_worker_goes_astray),
 	KUNIT_CASE(test_cleanup_without_setup),
 	KUNIT_CASE(test_cleanup_before_pass),
@@ -1733,6 +2177,7 @@ static struct kunit_case rmpopt_test_cases[] __refdata = {
 	KUNIT_CASE(test_mark_beyond_window),
 	KUNIT_CASE(test_request_queries),
 	KUNIT_CASE_PARAM(test_request_catches_up, topology_gen_params),
+	KUNIT_CASE(test_trace_windows),
 	KUNIT_CASE(test_trace),
 	KUNIT_CASE_PARAM(test_trace_behind, topology_gen_params),
 	KUNIT_CASE(test_trace_catch_up),

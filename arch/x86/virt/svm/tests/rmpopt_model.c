@@ -20,6 +20,7 @@
 /* The timer wheel of an idle CPU may be so far behind, in jiffies. */
 #define WHEEL_LAG		(24UL * 60 * 60 * HZ)
 #define MODEL_EVENTS		4096
+#define MODEL_NODES		4
 /* Cores may be unable to optimize some of these. */
 #define MODEL_UNABLE_REGIONS	64
 #define UNABLE_FOREVER		U8_MAX
@@ -145,10 +146,14 @@ struct saved_rmp {
  * @idle_us: For how long each CPU was idle of that.
  * @iowait_us: For how long each CPU was idle and waited for I/O.
  * @siblings: Online threads of the core that a CPU belongs to, likewise.
- * @housekeeping: CPUs that are not isolated.
+ * @housekeeping: CPUs that nohz_full= does not name.
+ * @domain: Those that isolcpus= does not name, nor is isolated by a cpuset.
  * @segment: RMP segments, each with the number of pages it covers.
  * @segment_table: The ones that exist.
- * @end_pfn: The end of memory, 0 for the real one.
+ * @memory: What there is at the start of a region that the RMP covers.
+ * @node: The node of that.
+ * @cpu_node: The node of a CPU.
+ * @distance: As node_distance(), 0 for what it is without a SLIT.
  * @booted: The code under test has been initialized, and found RMPOPT usable.
  * @feature: X86_FEATURE_RMPOPT is enabled.
  * @syscfg: SYSCFG MSR of all CPUs.
@@ -175,7 +180,7 @@ struct saved_rmp {
  * @nr_rule: Rules of the kernel and of the hardware broken, like a lock not held.
  * @nr_frozen: Balance of cpu_hotplug_disable() and cpu_hotplug_enable().
  * @frozen_at_enable: @nr_frozen at the time SnpEn got set.
- * @nr_live: Balance of allocations.
+ * @nr_live: Balance of allocations that outlive a function.
  * @fail_alloc: Fail the n-th allocation from now on, 0 for none.
  * @now: What the time is, in jiffies. It does not pass by itself. Nor does @us.
  * @state: What the machine is doing.
@@ -202,6 +207,7 @@ struct rmpopt_model {
 	struct cpumask idle;
 	struct cpumask siblings[MODEL_CPUS];
 	struct cpumask housekeeping;
+	struct cpumask domain;
 	struct timer_list *timer[MODEL_CPUS];
 	u64 us;
 	u64 idle_us[MODEL_CPUS];
@@ -209,7 +215,10 @@ struct rmpopt_model {
 
 	struct rmp_segment_desc segment[MODEL_SEGMENTS];
 	struct rmp_segment_desc *segment_table[MODEL_SEGMENTS];
-	unsigned long end_pfn;
+	enum model_memory memory[MODEL_REGIONS];
+	u8 node[MODEL_REGIONS];
+	u8 cpu_node[MODEL_CPUS];
+	u8 distance[MODEL_NODES][MODEL_NODES];
 	bool booted;
 
 	bool feature;
@@ -693,17 +702,74 @@ static const struct cpumask *rmpopt_model_housekeeping(enum hk_type type)
 	if (!m)
 		return (housekeeping_cpumask)(type);
 
-	if (type != HK_TYPE_KERNEL_NOISE)
+	if (type == HK_TYPE_KERNEL_NOISE)
+		return &m->housekeeping;
+
+	/* That one may be replaced at any time. */
+	if (type != HK_TYPE_DOMAIN || !rcu_read_lock_held())
 		atomic_inc(&m->nr_rule);
 
-	return &m->housekeeping;
+	return &m->domain;
 }
 
-static unsigned long rmpopt_model_max_pfn(void)
+static int rmpopt_model_walk(enum model_memory memory, u64 start, u64 end, void *arg,
+			     int (*func)(struct resource *, void *))
+{
+	struct rmpopt_model *m = rmpopt_model;
+	struct resource res = DEFINE_RES_MEM(start, end - start + 1);
+
+	if (!m)
+		return memory == MODEL_RAM ? (walk_system_ram_res)(start, end, arg, func) :
+					     (walk_soft_reserve_res)(start, end, arg, func);
+
+	if (start / GB >= MODEL_REGIONS || m->memory[start / GB] != memory)
+		return -EINVAL;
+
+	return func(&res, arg);
+}
+
+static int rmpopt_model_walk_desc(unsigned long desc, unsigned long flags, u64 start, u64 end,
+				  void *arg, int (*func)(struct resource *, void *))
+{
+	if (!rmpopt_model)
+		return (walk_iomem_res_desc)(desc, flags, start, end, arg, func);
+
+	switch (desc) {
+	case IORES_DESC_SOFT_RESERVED:
+		return rmpopt_model_walk(MODEL_SOFT_RESERVED_DESC, start, end, arg, func);
+	case IORES_DESC_PERSISTENT_MEMORY:
+		return rmpopt_model_walk(MODEL_PMEM, start, end, arg, func);
+	case IORES_DESC_PERSISTENT_MEMORY_LEGACY:
+		return rmpopt_model_walk(MODEL_PMEM_LEGACY, start, end, arg, func);
+	default:
+		return -EINVAL;
+	}
+}
+
+/* What is invented has no struct pages. */
+static struct page *rmpopt_model_online_page(unsigned long pfn)
+{
+	return rmpopt_model ? NULL : real_online_page(pfn);
+}
+
+static int rmpopt_model_target_node(u64 pa)
+{
+	return rmpopt_model ? rmpopt_model->node[pa / GB] : (phys_to_target_node)(pa);
+}
+
+static int rmpopt_model_cpu_to_node(unsigned int cpu)
+{
+	return rmpopt_model ? rmpopt_model->cpu_node[cpu] : real_cpu_to_node(cpu);
+}
+
+static int rmpopt_model_distance(int from, int to)
 {
 	struct rmpopt_model *m = rmpopt_model;
 
-	return m && m->end_pfn ? m->end_pfn : real_max_pfn();
+	if (!m)
+		return real_distance(from, to);
+
+	return m->distance[from][to] ?: from == to ? 10 : 20;
 }
 
 /* What snp_prepare() and snp_shutdown() do on each CPU. */
@@ -941,17 +1007,22 @@ static void (rmpopt_work_handler)(struct work_struct *work)
 		model_call_hook(m, POINT_PASS_END);
 }
 
+static bool rmpopt_model_fails_alloc(void)
+{
+	struct rmpopt_model *m = rmpopt_model;
+
+	return m && m->fail_alloc && !--m->fail_alloc;
+}
+
 static bool rmpopt_model_alloc(void)
 {
 	struct rmpopt_model *m = rmpopt_model;
 
-	if (!m)
-		return true;
-
-	if (m->fail_alloc && !--m->fail_alloc)
+	if (rmpopt_model_fails_alloc())
 		return false;
 
-	m->nr_live++;
+	if (m)
+		m->nr_live++;
 
 	return true;
 }
@@ -1121,8 +1192,10 @@ static void __init unboot(struct kunit *test)
 		KUNIT_EXPECT_TRUE(test, enable_delayed_work(&rmpopt_delayed_work));
 		KUNIT_EXPECT_TRUE(test, enable_delayed_work(&rmpopt_chase_work));
 		destroy_workqueue(rmpopt_wq);
+		bitmap_free(rmpopt_regions.reach);
 		bitmap_free(rmpopt_regions.stale);
 		bitmap_free(rmpopt_regions.optimized);
+		bitmap_free(rmpopt_regions.todo);
 		bitmap_free(rmpopt_regions.failed);
 		free_percpu(rmpopt_cpus);
 		free_cpumask_var(rmpopt_cpumask);
@@ -1136,7 +1209,6 @@ static void __init unboot(struct kunit *test)
 	rmpopt_wq = NULL;
 	rmpopt_cpus = NULL;
 	rmpopt_reason = 0;
-	rmpopt_first = 0;
 }
 
 /* Have an RMP segment cover @nr regions. */
@@ -1185,6 +1257,7 @@ static int __init rmpopt_test_init(struct kunit *test)
 	m->us = USEC_PER_SEC;
 	m->state = SYSTEM_RUNNING;
 	cpumask_setall(&m->housekeeping);
+	cpumask_setall(&m->domain);
 
 	/* Each test sees the messages that come once. */
 	memset(__start_once, 0, __end_once - __start_once);

@@ -20,6 +20,7 @@
 #include <linux/jiffies.h>
 #include <linux/kmsg_dump.h>
 #include <linux/kthread.h>
+#include <linux/memory_hotplug.h>
 #include <linux/prandom.h>
 #include <linux/range.h>
 #include <linux/spinlock.h>
@@ -39,7 +40,26 @@ static bool rmpopt_model_online(unsigned int cpu);
 static const struct cpumask *rmpopt_model_online_mask(void);
 static const struct cpumask *rmpopt_model_siblings(unsigned int cpu);
 static const struct cpumask *rmpopt_model_housekeeping(enum hk_type type);
-static unsigned long rmpopt_model_max_pfn(void);
+
+/* What kind of memory a region begins with. */
+enum model_memory {
+	MODEL_RAM,
+	MODEL_HOLE,
+	MODEL_SOFT_RESERVED,
+	/* The same to those who do not look for it as such. */
+	MODEL_SOFT_RESERVED_DESC,
+	MODEL_PMEM,
+	MODEL_PMEM_LEGACY,
+};
+
+static int rmpopt_model_walk(enum model_memory memory, u64 start, u64 end, void *arg,
+			     int (*func)(struct resource *, void *));
+static int rmpopt_model_walk_desc(unsigned long desc, unsigned long flags, u64 start, u64 end,
+				  void *arg, int (*func)(struct resource *, void *));
+static struct page *rmpopt_model_online_page(unsigned long pfn);
+static int rmpopt_model_target_node(u64 pa);
+static int rmpopt_model_cpu_to_node(unsigned int cpu);
+static int rmpopt_model_distance(int from, int to);
 
 static void rmpopt_model_on_each_cpu(smp_call_func_t func, void *info, int wait);
 static int rmpopt_model_call_single(int cpu, smp_call_func_t func, void *info, int wait);
@@ -60,6 +80,7 @@ static enum system_states rmpopt_model_system_state(void);
 static bool rmpopt_model_panic(void);
 static void rmpopt_model_pass(struct work_struct *work);
 
+static bool rmpopt_model_fails_alloc(void);
 static bool rmpopt_model_alloc(void);
 static void rmpopt_model_free(void);
 
@@ -88,9 +109,19 @@ static inline const struct cpumask *real_online_mask(void)
 	return cpu_online_mask;
 }
 
-static inline unsigned long real_max_pfn(void)
+static inline int real_cpu_to_node(unsigned int cpu)
 {
-	return max_pfn;
+	return cpu_to_node(cpu);
+}
+
+static inline struct page *real_online_page(unsigned long pfn)
+{
+	return pfn_to_online_page(pfn);
+}
+
+static inline int real_distance(int from, int to)
+{
+	return node_distance(from, to);
 }
 
 static inline long real_work_on_cpu(int cpu, long (*func)(void *), void *arg)
@@ -114,8 +145,13 @@ static inline enum system_states real_system_state(void)
 #undef cpu_online_mask
 #undef topology_sibling_cpumask
 #undef work_on_cpu
+#undef cpu_to_node
+#undef nr_node_ids
+#undef pfn_to_online_page
+#undef node_distance
 #undef alloc_workqueue
 #undef alloc_percpu
+#undef kvmalloc_objs
 
 #define __rmpopt(pa, func)			rmpopt_model_insn(pa, func)
 #define rdmsrq(msr, val)			((val) = rmpopt_model_read_msr(msr))
@@ -128,7 +164,19 @@ static inline enum system_states real_system_state(void)
 #define cpu_online_mask				rmpopt_model_online_mask()
 #define topology_sibling_cpumask(cpu)		rmpopt_model_siblings(cpu)
 #define housekeeping_cpumask(type)		rmpopt_model_housekeeping(type)
-#define max_pfn					rmpopt_model_max_pfn()
+#define cpu_to_node(cpu)			rmpopt_model_cpu_to_node(cpu)
+#define node_distance(from, to)			rmpopt_model_distance(from, to)
+/* There may be less than this on the real machine. */
+#define nr_node_ids				MAX_NUMNODES
+#define __nodemask_pr_numnodes(mask)		((void)(mask), nr_node_ids)
+#define walk_system_ram_res(start, end, arg, func) \
+	rmpopt_model_walk(MODEL_RAM, start, end, arg, func)
+#define walk_soft_reserve_res(start, end, arg, func) \
+	rmpopt_model_walk(MODEL_SOFT_RESERVED, start, end, arg, func)
+#define walk_iomem_res_desc(desc, flags, start, end, arg, func) \
+	rmpopt_model_walk_desc(desc, flags, start, end, arg, func)
+#define pfn_to_online_page(pfn)			rmpopt_model_online_page(pfn)
+#define phys_to_target_node(pa)			rmpopt_model_target_node(pa)
 
 #define on_each_cpu(func, info, wait)		rmpopt_model_on_each_cpu(func, info, wait)
 #define smp_call_function_single(cpu, func, info, wait) \
@@ -163,6 +211,8 @@ static inline enum system_states real_system_state(void)
 		rmpopt_model_free();		\
 	bitmap_free(_map);			\
 })
+#define kvmalloc_objs(obj, count) \
+	(rmpopt_model_fails_alloc() ? NULL : kvmalloc_array(count, sizeof(obj), GFP_KERNEL))
 #define alloc_percpu(type) \
 	(rmpopt_model_alloc() ? alloc_percpu_gfp(type, GFP_KERNEL) : NULL)
 #define free_percpu(p) ({			\

@@ -174,9 +174,9 @@ static void __init test_probe_no_memory(struct kunit *test)
 		expect_not_set_up(test);
 	}
 
-	/* The workqueue, three bitmaps, what cores have to do, the CPU mask. */
-	KUNIT_EXPECT_EQ(test, n - 1, 6);
-	KUNIT_EXPECT_EQ(test, m->nr_live, 6);
+	/* The workqueue, five bitmaps, what cores have to do, the CPU mask. */
+	KUNIT_EXPECT_EQ(test, n - 1, 8);
+	KUNIT_EXPECT_EQ(test, m->nr_live, 8);
 	m->fail_alloc = 0;
 	snp_setup_rmpopt();
 	run_pass_and_ticks(test);

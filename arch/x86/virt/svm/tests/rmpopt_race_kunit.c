@@ -380,6 +380,7 @@ static void __init test_return_in_pass(struct kunit *test)
  * struct random_state - The state of a random test
  *
  * @rnd: Where random numbers come from.
+ * @windows: Cores have different windows.
  * @hot: Regions that conversions take place in.
  * @nr_assigned: Pages of these that are assigned.
  * @mark: Pages of which the return has not been noted.
@@ -388,6 +389,7 @@ static void __init test_return_in_pass(struct kunit *test)
  */
 struct random_state {
 	struct rnd_state rnd;
+	bool windows;
 	u64 hot[RANDOM_HOT];
 	unsigned int nr_assigned[RANDOM_HOT];
 	u64 mark[RANDOM_MARKS];
@@ -497,9 +499,12 @@ static bool random_round(struct kunit *test, struct random_state *r)
 	n = random_below(r, MODEL_CPUS);
 	m->cpu = cpumask_next_wrap(n, &m->online);
 
-	/* Now and then another core misses something, but not twice in a row. */
+	/*
+	 * Now and then another core misses something, but not twice in a row. Not one
+	 * that goes first in a window of its own: what has failed there is assigned.
+	 */
 	n = model_core_of(m, cpumask_last(&m->online));
-	if (n != model_core_of(m, m->cpu) && !random_below(r, 4)) {
+	if (!r->windows && n != model_core_of(m, m->cpu) && !random_below(r, 4)) {
 		model_lose(m, RANDOM_MISSED * GB);
 		rmpopt_page_returned(RANDOM_MISSED * GB);
 		m->core[n].unable[RANDOM_MISSED] = 1;
@@ -539,21 +544,24 @@ static bool random_round(struct kunit *test, struct random_state *r)
 
 #define RANDOM_ROUNDS		150
 
-static void __init test_random(struct kunit *test)
+static void __init run_at_random(struct kunit *test, bool windows)
 {
 	const struct topology_case *tc = test->param_value;
 	u64 seed = 20260801 + (tc - topology_cases);
 	struct rmpopt_model *m = test->priv;
 	struct random_state *r;
-	unsigned int round;
+	unsigned int round, i;
 
 	r = kunit_kzalloc(test, sizeof(*r), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, r);
 	kunit_info(test, "seed %llu\n", seed);
 	prandom_seed_state(&r->rnd, seed);
+	r->windows = windows;
 
 	invent_topology(test, tc);
 	reboot(test, RANDOM_REGIONS);
+	for (i = 0; windows && i < MODEL_CPUS; i++)
+		m->core[i].rmpopt_base = random_below(r, RANDOM_REGIONS + 2) * GB | BASE_EN;
 	for (round = 0; round < RANDOM_HOT; round++)
 		r->hot[round] = (2 + round) * GB;
 	snp_setup_rmpopt();
@@ -571,6 +579,16 @@ static void __init test_random(struct kunit *test)
 			return;
 		}
 	}
+}
+
+static void __init test_random(struct kunit *test)
+{
+	run_at_random(test, false);
+}
+
+static void __init test_random_windows(struct kunit *test)
+{
+	run_at_random(test, true);
 }
 
 /*
@@ -727,6 +745,8 @@ static struct kunit_case rmpopt_race_test_cases[] __refdata = {
 	KUNIT_CASE(test_request_in_pass),
 	KUNIT_CASE(test_return_in_pass),
 	KUNIT_CASE_PARAM_ATTR(test_random, topology_gen_params,
+			      ((struct kunit_attributes) { .speed = KUNIT_SPEED_SLOW })),
+	KUNIT_CASE_PARAM_ATTR(test_random_windows, topology_gen_params,
 			      ((struct kunit_attributes) { .speed = KUNIT_SPEED_SLOW })),
 	KUNIT_CASE_SLOW(test_requests_from_all_cpus),
 	KUNIT_CASE_SLOW(test_returns_during_setup),

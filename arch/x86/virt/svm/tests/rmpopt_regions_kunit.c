@@ -24,32 +24,42 @@ static int regions_test_init(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, r);
 
 	r->nr = NR_REGIONS;
+	r->reach = kunit_kcalloc(test, BITS_TO_LONGS(NR_REGIONS), sizeof(long), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, r->reach);
 	r->stale = kunit_kcalloc(test, BITS_TO_LONGS(NR_REGIONS), sizeof(long), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, r->stale);
+	r->todo = kunit_kcalloc(test, BITS_TO_LONGS(NR_REGIONS), sizeof(long), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, r->todo);
+	bitmap_fill(r->reach, NR_REGIONS);
 	test->priv = r;
 
 	return 0;
 }
 
-/* Expect that the regions below @end from @next on are taken in this order. */
-static void expect_taken(struct kunit *test, unsigned int next, unsigned int end,
-			 const unsigned int *regions, unsigned int nr)
+/* Expect that these regions are left to do, and no others, and do them. */
+static void expect_todo(struct kunit *test, const unsigned int *regions, unsigned int nr)
 {
 	struct rmpopt_regions *r = test->priv;
 	unsigned int i;
 
-	for (i = 0; i < nr; i++, next++) {
-		KUNIT_ASSERT_TRUE(test, rmpopt_take_stale(r, &next, end));
-		KUNIT_EXPECT_EQ(test, next, regions[i]);
-	}
+	KUNIT_EXPECT_EQ(test, bitmap_weight(r->todo, NR_REGIONS), nr);
+	for (i = 0; i < nr; i++)
+		KUNIT_EXPECT_TRUE(test, test_bit(regions[i], r->todo));
 
-	KUNIT_EXPECT_FALSE(test, rmpopt_take_stale(r, &next, end));
-	KUNIT_EXPECT_EQ(test, next, end);
+	bitmap_zero(r->todo, NR_REGIONS);
 }
 
-#define EXPECT_TAKEN(test, next, end, ...)					\
-	expect_taken(test, next, end, (const unsigned int []) { __VA_ARGS__ },	\
-		     COUNT_ARGS(__VA_ARGS__))
+static void expect_taken(struct kunit *test, const unsigned int *regions, unsigned int nr)
+{
+	rmpopt_take_stale(test->priv);
+	expect_todo(test, regions, nr);
+}
+
+#define EXPECT_TODO(test, ...)							\
+	expect_todo(test, (const unsigned int []) { __VA_ARGS__ }, COUNT_ARGS(__VA_ARGS__))
+
+#define EXPECT_TAKEN(test, ...)							\
+	expect_taken(test, (const unsigned int []) { __VA_ARGS__ }, COUNT_ARGS(__VA_ARGS__))
 
 struct mark_case {
 	const char *name;
@@ -81,55 +91,54 @@ static void test_mark(struct kunit *test)
 		KUNIT_EXPECT_FALSE(test, rmpopt_mark_stale(r, mc->pa));
 
 		if (mc->inside)
-			EXPECT_TAKEN(test, 0, NR_REGIONS, mc->pa / GB);
-		EXPECT_TAKEN(test, 0, NR_REGIONS);
+			EXPECT_TAKEN(test, mc->pa / GB);
+		EXPECT_TAKEN(test);
 	}
 }
 
-static void test_take_in_order(struct kunit *test)
+static void test_take_all(struct kunit *test)
 {
 	static const unsigned int regions[] = { 0, 1, 62, 63, 64, 65, 127, 128, 198, 199 };
 	struct rmpopt_regions *r = test->priv;
 	unsigned int i;
 
-	for (i = ARRAY_SIZE(regions); i > 0; i--)
-		KUNIT_EXPECT_TRUE(test, rmpopt_mark_stale(r, regions[i - 1] * GB));
+	for (i = 0; i < ARRAY_SIZE(regions); i++)
+		KUNIT_EXPECT_TRUE(test, rmpopt_mark_stale(r, regions[i] * GB));
 
-	expect_taken(test, 0, NR_REGIONS, regions, ARRAY_SIZE(regions));
+	expect_taken(test, regions, ARRAY_SIZE(regions));
 }
 
-/* What is not between the two ends keeps its mark. */
-static void test_take_between(struct kunit *test)
+/* What is out of reach keeps its mark. */
+static void test_take_in_reach(struct kunit *test)
 {
 	struct rmpopt_regions *r = test->priv;
 	unsigned int region;
 
 	for (region = 99; region <= 103; region++)
-		rmpopt_mark_stale(r, region * GB);
+		KUNIT_EXPECT_TRUE(test, rmpopt_mark_stale(r, region * GB));
 
-	EXPECT_TAKEN(test, 100, 100);
-	EXPECT_TAKEN(test, 100, 103, 100, 101, 102);
-	EXPECT_TAKEN(test, 0, NR_REGIONS, 99, 103);
+	bitmap_zero(r->reach, NR_REGIONS);
+	EXPECT_TAKEN(test);
+	bitmap_set(r->reach, 100, 3);
+	EXPECT_TAKEN(test, 100, 101, 102);
+	bitmap_fill(r->reach, NR_REGIONS);
+	EXPECT_TAKEN(test, 99, 103);
 }
 
-/* A region that is marked behind a pass is left to the next one. */
+/* A region that is marked once marks have been taken is left to the next pass. */
 static void test_mark_during_pass(struct kunit *test)
 {
 	struct rmpopt_regions *r = test->priv;
-	unsigned int next = 0;
 
 	rmpopt_mark_stale(r, 3 * GB);
 	rmpopt_mark_stale(r, 30 * GB);
-	KUNIT_EXPECT_TRUE(test, rmpopt_take_stale(r, &next, NR_REGIONS));
-	KUNIT_EXPECT_EQ(test, next, 3);
+	rmpopt_take_stale(r);
 
-	/* It has been taken, so this is another mark, but not that of one ahead. */
 	KUNIT_EXPECT_TRUE(test, rmpopt_mark_stale(r, 3 * GB));
-	KUNIT_EXPECT_FALSE(test, rmpopt_mark_stale(r, 30 * GB));
 	KUNIT_EXPECT_TRUE(test, rmpopt_mark_stale(r, 31 * GB));
+	EXPECT_TODO(test, 3, 30);
 
-	EXPECT_TAKEN(test, next + 1, NR_REGIONS, 30, 31);
-	EXPECT_TAKEN(test, 0, NR_REGIONS, 3);
+	EXPECT_TAKEN(test, 3, 31);
 }
 
 #define MARKED_REGIONS	4
@@ -163,7 +172,7 @@ static int mark_many(void *data)
 static void test_concurrent_marks(struct kunit *test)
 {
 	struct marker m = { .r = test->priv };
-	unsigned int seen[MARKED_REGIONS] = {}, next, i;
+	unsigned int seen[MARKED_REGIONS] = {}, region, i;
 	struct task_struct *task;
 	bool done;
 
@@ -173,8 +182,10 @@ static void test_concurrent_marks(struct kunit *test)
 
 	do {
 		done = completion_done(&m.done);
-		for (next = 0; rmpopt_take_stale(m.r, &next, NR_REGIONS); next++)
-			seen[next] = READ_ONCE(m.value[next]);
+		rmpopt_take_stale(m.r);
+		for_each_set_bit(region, m.r->todo, NR_REGIONS)
+			seen[region] = READ_ONCE(m.value[region]);
+		bitmap_zero(m.r->todo, NR_REGIONS);
 		cond_resched();
 	} while (!done);
 
@@ -185,8 +196,8 @@ static void test_concurrent_marks(struct kunit *test)
 
 static struct kunit_case regions_test_cases[] = {
 	KUNIT_CASE_PARAM(test_mark, mark_gen_params),
-	KUNIT_CASE(test_take_in_order),
-	KUNIT_CASE(test_take_between),
+	KUNIT_CASE(test_take_all),
+	KUNIT_CASE(test_take_in_reach),
 	KUNIT_CASE(test_mark_during_pass),
 	KUNIT_CASE_SLOW(test_concurrent_marks),
 	{}
