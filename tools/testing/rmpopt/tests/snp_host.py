@@ -161,8 +161,9 @@ class SnpHost(host.Host):
         self.top = 2 * GB + int(memory.removesuffix('G')) * GB
         # Regions that the RMP covers: all up to the end, be there memory or not
         self.covered = list(range(0, self.top, GB))
-        # Where the tables start
+        # Where the tables start, but for cores with another window
         self.first = 0
+        self.windows = {}
         if nodes:
             arguments['options'] = host.nodes(int(smp.split(',')[0]))
         super().__init__(
@@ -239,10 +240,11 @@ class SnpHost(host.Host):
         self.equal('no violation', 0, self.snp('violations'))
         self.equal('the tables agree with the RMP', 0, self.snp('audit-now'))
         self.equal('no WRMSR of an enabled RMPOPT_BASE', [], self.base_rewritten())
+        reach = {core: set(self.in_window(core)) for core in range(self.cores())}
         self.equal(
-            'RMPOPT only where the RMP and the tables reach',
-            set(),
-            {e['address'] for e in self.events('rmpopt')} - set(self.in_reach()),
+            "RMPOPT only where the RMP and the core's table reach",
+            [],
+            [e for e in self.events('rmpopt') if e['address'] not in reach[e['core']]],
         )
         self.equal('the journal is complete', 0, self.snp('journal-lost'))
         self.quit()
@@ -307,9 +309,18 @@ class SnpHost(host.Host):
         self.check('sleep 12')
         self.run_all_cpus()
 
+    def window_of(self, core):
+        return self.windows.get(core, self.first)
+
+    def in_window(self, core):
+        """Regions that the core's table has to care for, whatever the kernel says"""
+        window = self.window_of(core)
+        return [pa for pa in self.covered if window <= pa < window + TABLE]
+
     def in_reach(self):
-        """Regions that RMPOPT has to care for, whatever the kernel says."""
-        return [pa for pa in self.covered if self.first <= pa < self.first + TABLE]
+        """The same of all cores"""
+        windows = {self.window_of(core) for core in range(self.cores())}
+        return [pa for pa in self.covered if any(first <= pa < first + TABLE for first in windows)]
 
     def trace_ipis(self):
         """
@@ -387,7 +398,7 @@ class SnpHost(host.Host):
         pages = {pa: region['assigned'] for pa, region in regions.items() if region['assigned']}
         good = self.judge(
             text,
-            wanted and all(table == wanted for table in tables.values()),
+            wanted and all(table == wanted & set(self.in_window(core)) for core, table in tables.items()),
             f'{sorted(pa // GB for pa in wanted)} GB expected, found '
             f'{ {core: sorted(pa // GB for pa in t) for core, t in tables.items()} }',
         )
@@ -445,19 +456,22 @@ class SnpHost(host.Host):
     def set_up(self):
         """RMPOPT is set up, and what that has to look like. The kernel tells once per boot."""
         self.said('SNP is enabled', r'kvm_amd: SEV-SNP enabled')
+        windows = [self.window_of(core) for core in range(self.cores())]
         self.equal(
             'cores and tables, said once',
-            [(self.cores(), self.first, self.first + TABLE)],
+            [(windows.count(first), first, first + TABLE) for first in sorted(set(windows))],
             self.kernels_windows(),
         )
-        self.equal('RMPOPT_BASE on every core', [self.first | 1] * self.cores(), self.bases())
+        self.equal('RMPOPT_BASE on every core', [first | 1 for first in windows], self.bases())
 
     def x86_shut_down(self):
         """The firmware has shut SNP down, and what that leaves on the cores."""
         self.equal('SNP is off', 'uninit', self.psp('state')['snp'])
         enabled = int(self.properties['shutdown-rmpopt-en'] == 'keep')
         self.equal(
-            'RMPOPT_BASE is as the firmware leaves it', [self.first | enabled] * self.cores(), self.bases()
+            'RMPOPT_BASE is as the firmware leaves it',
+            [self.window_of(core) | enabled for core in range(self.cores())],
+            self.bases(),
         )
 
     def last(self, *kinds, value=None):
