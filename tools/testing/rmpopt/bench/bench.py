@@ -35,6 +35,7 @@ import time
 import zlib
 
 import host
+import numa
 from host import BATCH, BUILD, CPUS, LOAD, NODES, TICK, HostError
 from judge import Judge
 import rmpopt_map
@@ -786,6 +787,36 @@ def benefit(b):
             b.give_back()
 
 
+def coverage(b, text):
+    """
+    Of the memory that could be optimized, the share that is, on average over cores: of their own node,
+    of all, and of all by the square of its distance.
+    """
+    b.check(LOAD)
+    b.check(f'sleep {QUIET}', 600)
+    b.settle()
+    b.catch_up()
+    ram, cpus, distances = numa.topology(b)
+    states = {region['address'] // GB: region for region in b.snp('regions')}
+    possible = {
+        region
+        for region in ram
+        if not any(states.get(region, {}).get(key) for key in ('assigned', 'fixed', 'rmp'))
+    }
+    total: dict[str, int] = collections.Counter()
+    have: dict[str, int] = collections.Counter()
+    for core in b.snp('cores'):
+        # Two threads each, side by side
+        node = cpus[2 * core['core']]
+        table = {core['base'] // GB + region for region in core['regions']}
+        for region in possible:
+            distance = distances[node][ram[region]]
+            for kind, weight in ('local', ram[region] == node), ('near', 65536 // distance**2), ('all', 1):
+                total[kind] += weight
+                have[kind] += weight * (region in table)
+    yield text, {kind: 100 * have[kind] / total[kind] for kind in total}
+
+
 def cores(number):
     return f'{number},sockets=1,cores={number},threads=1'
 
@@ -826,6 +857,13 @@ def cases(quick):
             )
     yield 'guests', many, only('full'), (), {'smp': cores(4), 'options': host.nodes(4)}
     yield 'starved', starved, made, (), regions
+    for name, machine in ('M1', numa.M1), ('M2', numa.M2), ('M3', numa.M3):
+        if quick and name != 'M1':
+            continue
+        yield f'coverage-{name}', coverage, made, (name,), {
+            'sparse': machine.pieces(),
+            **machine.arguments(),
+        }
     yield 'conversions', conversions, ALL, (), {'smp': cores(2), 'virtual_time': INSN_SHIFT}
     if quick:
         return
@@ -961,6 +999,8 @@ def bounds(rows):
         if r['series'] != 'full':
             continue
         yield f'{name}: all is well', r['outcome'] == 'ok', r
+        if 'local' in r:
+            yield f'{name}: all local memory that can be optimized is', r['local'] == 100, r
         if 'stale-s' in r:
             yield (
                 f'{name}: each stale region is optimized within {DEADLINE} s, and the pass',
@@ -1159,6 +1199,11 @@ def left_behind(rows):
         ('unloaded during a pass', 'unload', 'outcome', ''),
         ('... how that ended', 'unload', 'unload', ''),
         ('contiguous RMP, CPU that could do more', 'contiguous', 'outcome', ''),
+        *(
+            (f'{name}: % optimized of {of}', 'coverage', kind, '.1f', name)
+            for name in ('M1', 'M2', 'M3')
+            for of, kind in (('local memory', 'local'), ('memory, by distance', 'near'), ('all', 'all'))
+        ),
     )
     yield f'{"":42}' + ''.join(f'{series:>8}' for series in ALL)
     for title, case, key, form, *text in wanted:
