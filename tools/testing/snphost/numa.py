@@ -6,7 +6,10 @@ guest's sysfs says of them.
 import dataclasses
 import itertools
 
-# Of two nodes that have no other
+import host
+
+# Of a node and itself, and of two nodes that have no other
+LOCAL = 10
 DISTANCE = 32
 
 
@@ -21,21 +24,14 @@ class Machine:
     ram: dict[int, tuple[int, ...]]
     distances: dict[tuple[int, int], int]
 
+    def distance(self, a, b):
+        return self.distances.get((min(a, b), max(a, b)), DISTANCE) if a != b else LOCAL
+
     def arguments(self):
         """Of a host, but for "ram" of amd-snp-host"""
-        options = []
-        for node, (cpus, size) in enumerate(self.nodes):
-            if size:
-                options += ['-object', f'memory-backend-ram,id=m{node},size={size}G']
-            options += [
-                '-numa',
-                f'node,nodeid={node}'
-                + (f',memdev=m{node}' if size else '')
-                + (f',cpus={cpus}' if cpus else ''),
-            ]
-        for pair in itertools.combinations(range(len(self.nodes)), 2):
-            distance = self.distances.get(pair, DISTANCE)
-            options += ['-numa', f'dist,src={pair[0]},dst={pair[1]},val={distance}']
+        options = host.node_options(*((size, cpus) for cpus, size in self.nodes))
+        for a, b in itertools.combinations(range(len(self.nodes)), 2):
+            options += ['-numa', f'dist,src={a},dst={b},val={self.distance(a, b)}']
         sockets = sum(bool(cpus) for cpus, _ in self.nodes)
         return {
             'memory': f'{sum(size for _, size in self.nodes)}G',
@@ -75,12 +71,12 @@ SYSFS = (
 )
 
 
-def topology(host):
+def topology(m):
     """The node of each GB that has RAM, the node of each CPU, and distances by node and node"""
     ram: dict[int, int] = {}
     cpus: dict[int, int] = {}
     distances: dict[int, dict[int, int]] = {}
-    for line in host.check(SYSFS).splitlines():
+    for line in m.check(SYSFS).splitlines():
         name, kind, *values = line.split()
         node = int(name.removeprefix('node'))
         numbers = [int(value) for value in values]

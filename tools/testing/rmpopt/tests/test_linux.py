@@ -9,6 +9,7 @@ import re
 import pytest
 
 import host
+import numa
 from judge import LOGS
 from snp_host import GB
 
@@ -198,48 +199,23 @@ def test_sparse(m):
     m.note(f'sparse RAM: QEMU has {int(kilobytes) // 1024} MB of memory')
 
 
-# GB in which a node has 1 GB of RAM more, or 3 GB at 0 of -m
-PIECES = {
-    0: (1216,),
-    1: (3072, 3584, 4608),
-    2: (6144, 6656, 7680),
-    3: (9216, 10240, 11200),
-}
-DISTANCES = {(0, 1): 12, (0, 2): 32, (0, 3): 32, (1, 2): 32, (1, 3): 32, (2, 3): 12}
-
-
-@boot(
-    'without',
-    memory='3G',
-    smp='8,sockets=4,cores=1,threads=2',
-    devices=(
-        f'{RMP},ram=' + '/'.join(f'{gb}G:1G:{node}' for node, pieces in PIECES.items() for gb in pieces),
-        IOMMU,
-    ),
-    options=(
-        *host.node_options((3, '0-1'), (0, '2-3'), (0, '4-5'), (0, '6-7')),
-        *(
-            text
-            for (a, b), distance in DISTANCES.items()
-            for text in ('-numa', f'dist,src={a},dst={b},val={distance}')
-        ),
-    ),
-)
+@boot('without', devices=(f'{RMP}{numa.M2.pieces()}', IOMMU), **numa.M2.arguments())
 def test_nodes_of_12_tb(m):
     m.snp_host()
-    ranges: dict[int, list[tuple[int, int]]] = {node: [] for node in PIECES}
+    nodes = range(len(numa.M2.nodes))
+    ranges: dict[int, list[tuple[int, int]]] = {node: [] for node in nodes}
     for line in m.log.console:
         found = re.search(r'  node +(\d+): \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\]', line)
         if found and int(found[2], 16) >= 8 * GB:
             ranges[int(found[1])].append((int(found[2], 16), int(found[3], 16) + 1))
     m.equal(
         'each piece of RAM is where it was wanted',
-        {node: [(gb * GB, (gb + 1) * GB) for gb in pieces] for node, pieces in PIECES.items()},
+        {node: [(gb * GB, (gb + 1) * GB) for gb in starts] for node, starts in numa.M2.ram.items()},
         ranges,
     )
     m.equal(
         'so are the distances',
-        [[10 if a == b else DISTANCES[min(a, b), max(a, b)] for b in PIECES] for a in PIECES],
+        [[numa.M2.distance(a, b) for b in nodes] for a in nodes],
         [
             [int(text) for text in line.split()]
             for line in m.check('cat /sys/devices/system/node/node[0-9]/distance').splitlines()
