@@ -206,6 +206,7 @@ static void __init test_ticks_in_window(struct kunit *test)
 		if (m->event[i].pa == 35 * GB)
 			KUNIT_EXPECT_EQ(test, m->event[i].cf, m->event[i].cpu != 10);
 	}
+	KUNIT_EXPECT_EQ(test, find_first_bit(rmpopt_regions.failed, rmpopt_regions.nr), 35);
 	reset_counts(m);
 	run_pass_and_ticks(test);
 	i = expect_leader(test, 0, 35 * GB, 1, 0);

@@ -555,8 +555,8 @@ static void __init test_two_windows(struct kunit *test)
 	expect_covered(test);
 }
 
-/* A machine with two nodes: the cores from CPU 8 on, and the memory from 1664GB on. */
-static void __init invent_nodes(struct kunit *test)
+/* A machine without memory and with a second node: CPUs from 8, regions from @first on. */
+static void __init invent_second_node(struct kunit *test, unsigned int first)
 {
 	struct rmpopt_model *m = test->priv;
 	unsigned int i;
@@ -566,6 +566,20 @@ static void __init invent_nodes(struct kunit *test)
 
 	invent_topology(test, SMT);
 	unboot(test);
+	m->distance[0][1] = 32;
+	m->distance[1][0] = 32;
+	for (i = first; i < MODEL_REGIONS; i++)
+		m->node[i] = 1;
+	for (i = 8; i < MODEL_CPUS; i++)
+		m->cpu_node[i] = 1;
+}
+
+/* A machine with two nodes, and memory far apart. */
+static void __init invent_nodes(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+
+	invent_second_node(test, 1664);
 	set_segment(m, 0, 4);
 	set_segment(m, 1472 / MODEL_SEGMENT_REGIONS, 1);
 	set_segment(m, 1664 / MODEL_SEGMENT_REGIONS, 1);
@@ -573,13 +587,6 @@ static void __init invent_nodes(struct kunit *test)
 	set_segment(m, 3008 / MODEL_SEGMENT_REGIONS, 1);
 	set_segment(m, 3136 / MODEL_SEGMENT_REGIONS, 1);
 	boot(m);
-
-	m->distance[0][1] = 32;
-	m->distance[1][0] = 32;
-	for (i = 1664; i < MODEL_REGIONS; i++)
-		m->node[i] = 1;
-	for (i = 8; i < MODEL_CPUS; i++)
-		m->cpu_node[i] = 1;
 }
 
 /* Where the window of the second node begins. */
@@ -853,22 +860,11 @@ static void __init test_memory(struct kunit *test)
 static void __init test_pieces_of_memory(struct kunit *test)
 {
 	struct rmpopt_model *m = test->priv;
-	unsigned int i;
 
-	if (MAX_NUMNODES < MODEL_NODES)
-		kunit_skip(test, "needs a kernel for %d nodes", MODEL_NODES);
-
-	invent_topology(test, SMT);
-	unboot(test);
+	invent_second_node(test, 2113);
 	set_segment(m, 0, 8);
 	set_segment(m, 2112 / MODEL_SEGMENT_REGIONS, 10);
 	boot(m);
-	m->distance[0][1] = 32;
-	m->distance[1][0] = 32;
-	for (i = 2113; i < MODEL_REGIONS; i++)
-		m->node[i] = 1;
-	for (i = 8; i < MODEL_CPUS; i++)
-		m->cpu_node[i] = 1;
 
 	snp_setup_rmpopt();
 	KUNIT_EXPECT_EQ(test, m->core[0].rmpopt_base, BASE_EN);
