@@ -171,6 +171,11 @@ NODES = {
 CPUS = 0, 2, 4
 
 
+def can_be_optimized(region) -> bool:
+    """Of what the referee tells of a region: it holds nothing that RMPOPT has to respect."""
+    return not any(region.get(key) for key in ('assigned', 'fixed', 'rmp'))
+
+
 def passes_of(journal) -> list[list[dict]]:
     """
     Entries of RMPOPT, a list for each pass. The core that goes first makes a pass. The others

@@ -72,9 +72,9 @@ SYSFS = (
 
 
 def topology(m):
-    """The node of each GB that has RAM, the node of each CPU, and distances by node and node"""
+    """The node of each GB that has RAM, the node of each core, and distances by node and node"""
     ram: dict[int, int] = {}
-    cpus: dict[int, int] = {}
+    cores: dict[int, int] = {}
     distances: dict[int, dict[int, int]] = {}
     for line in m.check(SYSFS).splitlines():
         name, kind, *values = line.split()
@@ -83,9 +83,10 @@ def topology(m):
         if kind == 'distance':
             distances[node] = dict(enumerate(numbers))
         elif kind == 'cpu':
-            cpus[numbers[0]] = node
+            # Two threads each, side by side, see arguments()
+            cores[numbers[0] // 2] = node
         else:
             ram[numbers[0]] = min(node, ram.get(numbers[0], node))
     # Distances are in the order of nodes that are online.
     order = sorted(distances)
-    return ram, cpus, {a: {order[i]: d for i, d in row.items()} for a, row in distances.items()}
+    return ram, cores, {a: {order[i]: d for i, d in row.items()} for a, row in distances.items()}

@@ -796,18 +796,13 @@ def coverage(b, text):
     b.check(f'sleep {QUIET}', 600)
     b.settle()
     b.catch_up()
-    ram, cpus, distances = numa.topology(b)
+    ram, nodes, distances = numa.topology(b)
     states = {region['address'] // GB: region for region in b.snp('regions')}
-    possible = {
-        region
-        for region in ram
-        if not any(states.get(region, {}).get(key) for key in ('assigned', 'fixed', 'rmp'))
-    }
+    possible = {region for region in ram if host.can_be_optimized(states.get(region, {}))}
     total: dict[str, int] = collections.Counter()
     have: dict[str, int] = collections.Counter()
     for core in b.snp('cores'):
-        # Two threads each, side by side
-        node = cpus[2 * core['core']]
+        node = nodes[core['core']]
         table = {core['base'] // GB + region for region in core['regions']}
         for region in possible:
             distance = distances[node][ram[region]]

@@ -383,11 +383,7 @@ class SnpHost(host.Host):
         with self.stopped():
             tables, regions = self.tables(), self.regions()
         return (
-            {
-                pa
-                for pa in self.in_reach()
-                if not any(regions.get(pa, {}).get(key) for key in ('assigned', 'fixed', 'rmp'))
-            },
+            {pa for pa in self.in_reach() if host.can_be_optimized(regions.get(pa, {}))},
             tables,
             regions,
         )

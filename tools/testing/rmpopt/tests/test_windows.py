@@ -46,10 +46,9 @@ class Windows(test_stale.Stale):
         """The same, with the windows that each core should have"""
         pieces = self.arguments['devices'][0].split('ram=')[1].split('/')
         self.covered = sorted({*self.covered, *(int(piece.split('G')[0]) * GB for piece in pieces)})
-        ram, cpus, distances = numa.topology(self)
-        windows = choose(ram, distances, set(cpus.values()))
-        # Two threads each, side by side
-        self.windows = {core: windows[cpus[2 * core]] * GB for core in range(self.cores())} | self.adopted
+        ram, cores, distances = numa.topology(self)
+        windows = choose(ram, distances, set(cores.values()))
+        self.windows = {core: windows[node] * GB for core, node in cores.items()} | self.adopted
         super().set_up()
 
     def first_pass(self):
