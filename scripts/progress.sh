@@ -8,7 +8,7 @@
 # A failure names the log and shows its end.
 step()
 {
-	local name=$1 text=$2 file=$logs/$1.log start=$SECONDS ticker='' rc=0
+	local name=$1 text=$2 file=$logs/$1.log start=$SECONDS ticker='' rc=0 made before
 	shift 2
 	mkdir -p "$logs"
 	if [ -t 1 ]; then
@@ -26,16 +26,22 @@ step()
 	if [ "$rc" -ne 0 ]; then
 		say "$text: failed after $((SECONDS - start)) s, log: ${file#"$top"/}, its end:"
 		tail -n 25 "$file" | sed 's/^/    /'
+		disk_full
 		return 3
 	fi
-	objects "$file" >"$logs/$name.new"
+	made=$(objects "$file")
+	before=$(cat "$logs/$name.count" 2>/dev/null || :)
 	# An incremental build says nothing about the size of a whole one.
-	if [ "$(cat "$logs/$name.new")" -gt "$(cat "$logs/$name.count" 2>/dev/null || echo 0)" ]; then
-		mv "$logs/$name.new" "$logs/$name.count"
-	else
-		rm "$logs/$name.new"
-	fi
+	[ "$made" -le "${before:-0}" ] || echo "$made" >"$logs/$name.count"
 	say "$text: done, $((SECONDS - start)) s"
+}
+
+# Programs that cannot write fail in ways that do not tell so.
+disk_full()
+{
+	local free
+	free=$(df --output=avail -B 1M "$logs" | tail -n 1)
+	[ "$free" -ge 1024 ] || say "The disk of $build has $((free)) MB left: make room there, and try again"
 }
 
 # Number of objects a kernel build has made, from its log.
@@ -47,14 +53,14 @@ objects()
 step_ticker()
 {
 	local text=$1 file=$2 start=$SECONDS estimate made last
-	estimate=$(cat "$3" 2>/dev/null || echo 0)
+	estimate=$(cat "$3" 2>/dev/null || :)
 	# Until the script that started it has gone, by whatever way.
 	while kill -0 $$ 2>/dev/null; do
 		made=$(objects "$file")
 		last=$(tail -n 1 "$file" 2>/dev/null | tr -d '\r\033' | cut -c 1-40)
 		if [ "${made:-0}" -gt 0 ]; then
 			last="$made objects"
-			[ "$estimate" -le "$made" ] || last="$made of about $estimate objects"
+			[ "${estimate:-0}" -le "$made" ] || last="$made of about $estimate objects"
 		fi
 		printf '\r\033[K%s: %d s %s' "$text" $((SECONDS - start)) "$last"
 		sleep 1
