@@ -36,6 +36,8 @@ TEXT_ROWS = 48
 TEXT_COLUMNS = 64
 SVG_ROWS = 256
 SVG_COLUMNS = 128
+# Maps side by side in a picture; more begin a new row.
+SVG_MAPS = 4
 
 
 @dataclasses.dataclass
@@ -246,16 +248,17 @@ def occurring(maps):
 
 
 def svg(maps, title='RMPOPT'):
-    """The maps side by side, with one legend."""
+    """The maps side by side, in rows, with one legend."""
     most = max(len(m.rows(SVG_ROWS, SVG_COLUMNS)) for m in maps)
     high = max(2, min(22, 640 // most))
     widest = max(len(group(m.cores, group_size(len(m.cores), SVG_COLUMNS))) for m in maps)
     wide = max(3, min(22, 220 // widest))
     left, top = 64, 74
     panel = max(left + widest * wide + 64, 190)
+    panel_high = most * high + 60
     kinds = occurring(maps)
-    legend_top = top + most * high + 34
-    width = max(24 + len(maps) * panel, 460)
+    legend_top = top + len(group(maps, SVG_MAPS)) * panel_high - 26
+    width = max(24 + min(len(maps), SVG_MAPS) * panel, 460)
     height = legend_top + 20 * len(kinds) + 12
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
@@ -265,7 +268,8 @@ def svg(maps, title='RMPOPT'):
         text(12, 22, title, 'font-size="15" font-weight="bold"'),
     ]
     for number, one in enumerate(maps):
-        parts += panel_svg(one, 12 + number * panel, top, left, wide, high)
+        row, column = divmod(number, SVG_MAPS)
+        parts += panel_svg(one, 12 + column * panel, top + row * panel_high, left, wide, high)
     for number, kind in enumerate(kinds):
         y = legend_top + 20 * number
         parts += [

@@ -141,5 +141,25 @@ class Svg(unittest.TestCase):
         # A rectangle for each cell, seven in the legend, the background
         self.assertEqual(picture.count('<rect'), 14 + 7 + 1)
 
+    def test_rows_of_maps(self):
+        sizes = {
+            number: [
+                int(xml.etree.ElementTree.fromstring(rmpopt_map.svg([small()] * number)).attrib[side])
+                for side in ('width', 'height')
+            ]
+            for number in (1, 4, 5, 8, 9)
+        }
+        self.assertEqual(sizes[4][1], sizes[1][1])
+        self.assertEqual(sizes[5][0], sizes[4][0])
+        self.assertEqual(sizes[8], sizes[5])
+        # A row has a height of its own.
+        self.assertEqual(sizes[9][1] - sizes[8][1], sizes[5][1] - sizes[4][1])
+        self.assertGreater(sizes[9][1], sizes[8][1])
+        # No map is drawn outside.
+        for number, (width, height) in sizes.items():
+            for place in xml.etree.ElementTree.fromstring(rmpopt_map.svg([small()] * number)).iter():
+                self.assertLess(float(place.get('x', 0)), width)
+                self.assertLess(float(place.get('y', 0)), height)
+
     def test_size(self):
         self.assertLess(len(rmpopt_map.svg([large()] * 5)), 1000000)
