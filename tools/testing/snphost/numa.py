@@ -8,6 +8,7 @@ import itertools
 
 import host
 
+GB = 1 << 30
 # Of a node and itself, and of two nodes that have no other
 LOCAL = 10
 DISTANCE = 32
@@ -67,7 +68,7 @@ SYSFS = (
     'cd /sys/devices/system/node && block=$((0x$(cat ../memory/block_size_bytes))) && '
     'for n in node[0-9]*; do echo $n distance $(cat $n/distance); '
     'for c in $n/cpu[0-9]*; do [ ! -e $c ] || echo $n cpu ${c##*/cpu}; done; '
-    'for b in $n/memory[0-9]*; do [ ! -e $b ] || echo $n ram $((${b##*/memory} * block >> 30)); done; done'
+    'for b in $n/memory[0-9]*; do [ ! -e $b ] || echo $n ram $((${b##*/memory} * block)) $block; done; done'
 )
 
 
@@ -76,6 +77,8 @@ def topology(m):
     ram: dict[int, int] = {}
     cores: dict[int, int] = {}
     distances: dict[int, dict[int, int]] = {}
+    # A block of memory may have holes.
+    there = {region for first, last in m.system_ram() for region in range(first // GB, last // GB + 1)}
     for line in m.check(SYSFS).splitlines():
         name, kind, *values = line.split()
         node = int(name.removeprefix('node'))
@@ -86,7 +89,9 @@ def topology(m):
             # Two threads each, side by side, see arguments()
             cores[numbers[0] // 2] = node
         else:
-            ram[numbers[0]] = min(node, ram.get(numbers[0], node))
+            start, size = numbers
+            for region in there.intersection(range(start // GB, (start + size - 1) // GB + 1)):
+                ram[region] = min(node, ram.get(region, node))
     # Distances are in the order of nodes that are online.
     order = sorted(distances)
     return ram, cores, {a: {order[i]: d for i, d in row.items()} for a, row in distances.items()}
