@@ -2076,6 +2076,130 @@ static void __init test_trace_catch_up(struct kunit *test)
 }
 
 /*
+ * The file in debugfs.
+ */
+
+#define FILE_SIZE	4096
+
+static void expect_file(struct kunit *test, const char *text)
+{
+	struct seq_file m = { .size = FILE_SIZE };
+
+	m.buf = kunit_kzalloc(test, FILE_SIZE, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, m.buf);
+	KUNIT_EXPECT_EQ(test, rmpopt_show(&m, NULL), 0);
+	KUNIT_ASSERT_FALSE(test, seq_has_overflowed(&m));
+	KUNIT_EXPECT_STREQ(test, m.buf, text);
+}
+
+#define FILE_VERSION		"version 1\n"
+#define FILE_WINDOWS			\
+	FILE_VERSION			\
+	"window 0-2047 cores 4 cpus 0-7\n" \
+	"window 1089-3136 cores 4 cpus 8-15\n"
+
+static void __init test_file(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+
+	invent_nodes(test);
+	expect_file(test, FILE_VERSION);
+	snp_setup_rmpopt();
+	expect_file(test,
+		    FILE_WINDOWS
+		    "0-3 node 0 stale\n"
+		    "1472-1472 node 0 stale\n"
+		    "1664-1664 node 1 stale\n"
+		    "1792-1792 node 1 stale\n"
+		    "3008-3008 node 1 stale\n"
+		    "3136-3136 node 1 stale\n");
+
+	/*
+	 * A core that is asked catches up first. It is not the one that has gone first, and
+	 * fails in region 0, so that the next pass has to visit that.
+	 */
+	m->cpu = 2;
+	run_pass();
+	model_assign(m, 0);
+	model_assign(m, GB);
+	model_unassign(m, GB);
+	/* Without a word. */
+	model_lose(m, 3008 * GB);
+	m->node[2] = 1;
+	reset_counts(m);
+	expect_file(test,
+		    FILE_WINDOWS
+		    "0-1 node 0 stale\n"
+		    "2-2 node 1 optimized\n"
+		    "3-3 node 0 optimized\n"
+		    "1472-1472 node 0 optimized\n"
+		    "1664-1664 node 1 optimized\n"
+		    "1792-1792 node 1 optimized\n"
+		    "3008-3008 node 1 assigned\n"
+		    "3136-3136 node 1 optimized\n");
+	/* Once for each region, by one core of each window, in process context. */
+	KUNIT_EXPECT_EQ(test, m->nr_query, 9);
+	KUNIT_EXPECT_EQ(test, m->nr_moved, 2);
+	KUNIT_EXPECT_EQ(test, m->nr_ipi, 0);
+	KUNIT_EXPECT_EQ(test, m->cpu, 2);
+
+	snp_cleanup_rmpopt();
+	reset_counts(m);
+	expect_file(test, FILE_VERSION);
+	KUNIT_EXPECT_EQ(test, m->nr_query, 0);
+}
+
+static void __init test_file_outside(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+
+	invent_nodes(test);
+	unboot(test);
+	set_segment(m, 3200 / MODEL_SEGMENT_REGIONS, 1);
+	/* It comes later. */
+	m->memory[3200] = MODEL_HOLE;
+	boot(m);
+	snp_setup_rmpopt();
+	run_pass_and_ticks(test);
+	m->memory[3200] = MODEL_RAM;
+	m->memory[1792] = MODEL_HOLE;
+	expect_file(test,
+		    FILE_WINDOWS
+		    "0-3 node 0 optimized\n"
+		    "1472-1472 node 0 optimized\n"
+		    "1664-1664 node 1 optimized\n"
+		    "3008-3008 node 1 optimized\n"
+		    "3136-3136 node 1 optimized\n"
+		    "3200-3200 node 1 outside\n");
+}
+
+static void __init test_file_fails(struct kunit *test)
+{
+	struct seq_file m_seq = { .size = FILE_SIZE };
+	struct rmpopt_model *m = test->priv;
+	unsigned int i;
+
+	m_seq.buf = kunit_kzalloc(test, FILE_SIZE, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, m_seq.buf);
+	invent_topology(test, SMT);
+	snp_setup_rmpopt();
+	run_pass_and_ticks(test);
+	reset_counts(m);
+
+	for (i = 1; i <= 2; i++) {
+		m->fail_alloc = i;
+		KUNIT_EXPECT_EQ(test, rmpopt_show(&m_seq, NULL), -ENOMEM);
+		KUNIT_EXPECT_EQ(test, m->fail_alloc, 0);
+	}
+
+	/* As while a system is suspended. */
+	cpumask_clear_cpu(6, &m->online);
+	KUNIT_EXPECT_EQ(test, rmpopt_show(&m_seq, NULL), -EAGAIN);
+	KUNIT_EXPECT_EQ(test, m->nr_query, 0);
+	cpumask_set_cpu(6, &m->online);
+}
+
+/*
  * The freeze of CPU hotplug.
  */
 
@@ -2177,6 +2301,9 @@ static struct kunit_case rmpopt_test_cases[] __refdata = {
 	KUNIT_CASE(test_trace),
 	KUNIT_CASE_PARAM(test_trace_behind, topology_gen_params),
 	KUNIT_CASE(test_trace_catch_up),
+	KUNIT_CASE(test_file),
+	KUNIT_CASE(test_file_outside),
+	KUNIT_CASE(test_file_fails),
 	KUNIT_CASE_SLOW(test_hotplug_frozen),
 	KUNIT_CASE(test_hotplug_cpu_offline),
 	{}

@@ -1199,7 +1199,6 @@ static void __init unboot(struct kunit *test)
 		bitmap_free(rmpopt_regions.failed);
 		free_percpu(rmpopt_cpus);
 		free_cpumask_var(rmpopt_cpumask);
-		rmpopt_model_free();
 	}
 	KUNIT_EXPECT_EQ(test, m->nr_live, 0);
 

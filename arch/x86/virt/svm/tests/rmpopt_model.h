@@ -213,6 +213,10 @@ static inline enum system_states real_system_state(void)
 })
 #define kvmalloc_objs(obj, count) \
 	(rmpopt_model_fails_alloc() ? NULL : kvmalloc_array(count, sizeof(obj), GFP_KERNEL))
+#define free_cpumask_var(mask) ({		\
+	rmpopt_model_free();			\
+	free_cpumask_var(mask);			\
+})
 #define alloc_percpu(type) \
 	(rmpopt_model_alloc() ? alloc_percpu_gfp(type, GFP_KERNEL) : NULL)
 #define free_percpu(p) ({			\
