@@ -10,6 +10,7 @@ run.py --shell: the same machine with a shell.
 
 Started by run, which builds what is needed.
 """
+import json
 import os
 import pathlib
 import sys
@@ -120,8 +121,25 @@ class Run:
         """Cells that could be optimized and are not. A hole in the RAM is not an excuse: the window ends there."""
         return one.cells(rmpopt_map.LOST) | one.cells(rmpopt_map.NONE)
 
+    def tool(self, text, one):
+        """What the kernel reports, by the tool of the series, agrees with the map."""
+        print(f'\n# rmpopt\n{self.host.check("rmpopt")}', flush=True)
+        seen = {
+            region
+            for entry in json.loads(self.host.check('rmpopt -j'))['ranges']
+            if entry['state'] == 'optimized'
+            for region in range(entry['first'], entry['last'] + 1)
+        }
+        wrong = seen ^ {region for _, region in one.optimized()}
+        self.judge(
+            f'{text}: rmpopt reports what the maps show',
+            not wrong,
+            f'different: {", ".join(f"{region} GB" for region in sorted(wrong))}',
+        )
+
     def executed(self):
-        return sum(e['what'] == 'rmpopt' for e in self.host.journal())
+        """Not those that only ask"""
+        return sum(e['what'] == 'rmpopt' and not e['value'] for e in self.host.journal())
 
     # The steps
 
@@ -150,6 +168,7 @@ class Run:
             before.optimized() and not lost,
             f'not optimized: {names(lost)}' if lost else 'no region is optimized',
         )
+        self.tool('the first pass', before)
         return before
 
     def guests(self, before):
@@ -170,6 +189,7 @@ class Run:
             lost and lost == expected,
             f'still optimized: {names(expected - lost)}; lost without a page: {names(lost - expected)}',
         )
+        self.tool('with guests', during)
         return vms, during
 
     def teardown(self, vms):
@@ -204,6 +224,7 @@ class Run:
             f'not optimized: {names(missing)}; pages still assigned: '
             + (', '.join(f'{number} in {region} GB' for region, number in left.items()) or 'none'),
         )
+        self.tool('in the end', after)
         begin = (self.passes(end)[0] - end) / 1e9
         last = self.last_set(end)
         seconds = None if last is None else (last - end) / 1e9
