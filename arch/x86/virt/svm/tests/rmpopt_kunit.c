@@ -2151,17 +2151,23 @@ static void __init test_file(struct kunit *test)
 
 static void __init test_file_outside(struct kunit *test)
 {
+	/* Beyond the window, next to it and up to the last one that the RMP may reach. */
+	static const unsigned int later[] = { 3137, 3200, 3263 };
 	struct rmpopt_model *m = test->priv;
+	unsigned int i;
 
 	invent_nodes(test);
 	unboot(test);
-	set_segment(m, 3200 / MODEL_SEGMENT_REGIONS, 1);
-	/* It comes later. */
-	m->memory[3200] = MODEL_HOLE;
+	set_segment(m, 3136 / MODEL_SEGMENT_REGIONS, 2);
+	set_segment(m, 3200 / MODEL_SEGMENT_REGIONS, MODEL_SEGMENT_REGIONS);
+	m->memory[3137] = MODEL_HOLE;
+	for (i = 3200; i <= 3263; i++)
+		m->memory[i] = MODEL_HOLE;
 	boot(m);
 	snp_setup_rmpopt();
 	run_pass_and_ticks(test);
-	m->memory[3200] = MODEL_RAM;
+	for (i = 0; i < ARRAY_SIZE(later); i++)
+		m->memory[later[i]] = MODEL_RAM;
 	m->memory[1792] = MODEL_HOLE;
 	expect_file(test,
 		    FILE_WINDOWS
@@ -2170,7 +2176,9 @@ static void __init test_file_outside(struct kunit *test)
 		    "1664-1664 node 1 optimized\n"
 		    "3008-3008 node 1 optimized\n"
 		    "3136-3136 node 1 optimized\n"
-		    "3200-3200 node 1 outside\n");
+		    "3137-3137 node 1 outside\n"
+		    "3200-3200 node 1 outside\n"
+		    "3263-3263 node 1 outside\n");
 }
 
 static void __init test_file_fails(struct kunit *test)
