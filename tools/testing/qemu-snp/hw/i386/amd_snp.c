@@ -198,7 +198,7 @@ static bool add_sparse_ram(AMDSNPHost *s, Error **errp)
 static bool size_segments(AMDSNPHost *s, uint64_t address, uint64_t size,
                           Error **errp)
 {
-    uint64_t end = address + size;
+    uint64_t end = MIN(address + size, s->rmp_coverage ?: UINT64_MAX);
     uint64_t segment_size = 1ULL << s->segment_shift;
 
     while (address < end) {
@@ -296,8 +296,8 @@ static bool place_rmp(AMDSNPHost *s, Error **errp)
             return false;
         }
     }
-    if (s->rmp_base % RMP_PAGE_2M) {
-        error_setg(errp, "rmp-address must be a multiple of 2M");
+    if (s->rmp_base % MiB) {
+        error_setg(errp, "rmp-address must be a multiple of 1M");
         return false;
     }
     if (range_is_free(s->rmp_base, s->rmp_size)) {
@@ -425,6 +425,10 @@ static void amd_snp_realize(DeviceState *dev, Error **errp)
         error_setg(errp, "segment-size must be a power of two from 1G to 4T");
         return;
     }
+    if (s->rmp_coverage % GiB) {
+        error_setg(errp, "rmp-coverage must be a multiple of 1G");
+        return;
+    }
     if (segmented) {
         s->segment_shift = ctz64(s->segment_size);
         s->rmp_cfg = RMP_CFG_SEGMENTED |
@@ -445,7 +449,6 @@ static void amd_snp_realize(DeviceState *dev, Error **errp)
                               (uint64_t)s->segments << s->segment_shift,
                               RMPOPT_REGION_SIZE);
     s->verified = bitmap_new(s->regions);
-    qemu_spin_init(&s->lock);
 
     /*
      * Nothing is encrypted, so memory is the same with the C-bit set. CPUs,
@@ -554,6 +557,7 @@ static const Property amd_snp_properties[] = {
                             ON_OFF_AUTO_AUTO),
     DEFINE_PROP_SIZE("segment-size", AMDSNPHost, segment_size, 64 * GiB),
     DEFINE_PROP_SIZE("rmp-address", AMDSNPHost, rmp_address, 0),
+    DEFINE_PROP_SIZE("rmp-coverage", AMDSNPHost, rmp_coverage, 0),
     DEFINE_PROP_STRING("ram", AMDSNPHost, ram),
     DEFINE_PROP_UINT32("sparse-chunks", AMDSNPHost, sparse_chunks, 0),
     DEFINE_PROP_SIZE("sparse-size", AMDSNPHost, sparse_size, 128 * MiB),
@@ -580,6 +584,7 @@ static const Property amd_snp_properties[] = {
 
 static void amd_snp_init(Object *obj)
 {
+    qemu_spin_init(&AMD_SNP_HOST(obj)->lock);
     amd_snp_referee_init(AMD_SNP_HOST(obj));
 }
 
@@ -606,8 +611,11 @@ static void amd_snp_class_init(ObjectClass *oc, void *data)
         "bytes that a segment of the RMP covers, a power of two from 1G to "
         "4T");
     object_class_property_set_description(oc, "rmp-address",
-        "physical address of the RMP, a multiple of 2M; 0: at the top of "
+        "physical address of the RMP, a multiple of 1M; 0: at the top of "
         "RAM above 4 GB, or in memory of its own");
+    object_class_property_set_description(oc, "rmp-coverage",
+        "physical address where the RMP ends to cover memory, a multiple of "
+        "1G; 0: it covers all RAM");
     object_class_property_set_description(oc, "ram",
         "further pieces of RAM: ADDRESS:SIZE[:NODE]/..., multiples of 128M, "
         "NODE as -numa has it");

@@ -9,6 +9,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/cutils.h"
 #include "qemu/error-report.h"
 #include "qemu/rcu_queue.h"
 #include "qapi/error.h"
@@ -363,6 +364,57 @@ static void snp_set_hold_rmpopt(Object *obj, Visitor *v, const char *name,
     }
 }
 
+uint32_t amd_snp_rmpupdate_failure(AMDSNPHost *s)
+{
+    SnpFailure *failure = &s->rmpupdate_failure;
+
+    if (!failure->left || ++failure->seen < failure->every) {
+        return 0;
+    }
+    failure->seen = 0;
+    failure->left--;
+    return failure->code;
+}
+
+static char *snp_get_rmpupdate_fail(Object *obj, Error **errp)
+{
+    AMDSNPHost *s = AMD_SNP_HOST(obj);
+    SnpFailure failure;
+
+    qemu_spin_lock(&s->lock);
+    failure = s->rmpupdate_failure;
+    qemu_spin_unlock(&s->lock);
+    if (!failure.left) {
+        return g_strdup("");
+    }
+    return g_strdup_printf("%u:%u:%u", failure.code, failure.every,
+                           failure.left);
+}
+
+static void snp_set_rmpupdate_fail(Object *obj, const char *value,
+                                   Error **errp)
+{
+    g_auto(GStrv) part = g_strsplit(value, ":", -1);
+    SnpFailure failure = { .left = UINT_MAX };
+    unsigned parts = g_strv_length(part);
+    AMDSNPHost *s = AMD_SNP_HOST(obj);
+
+    if (!parts) {
+        failure.left = 0;
+    } else if (parts < 2 || parts > 3 || strchr(value, '-') ||
+               qemu_strtoui(part[0], NULL, 0, &failure.code) ||
+               qemu_strtoui(part[1], NULL, 0, &failure.every) ||
+               (parts == 3 && qemu_strtoui(part[2], NULL, 0, &failure.left)) ||
+               !failure.code || !failure.every || !failure.left) {
+        error_setg(errp, "rmpupdate-fail takes CODE:EVERY[:COUNT], none of "
+                   "them 0, or \"\" for none");
+        return;
+    }
+    qemu_spin_lock(&s->lock);
+    s->rmpupdate_failure = failure;
+    qemu_spin_unlock(&s->lock);
+}
+
 static bool snp_get_audit(Object *obj, Error **errp)
 {
     return AMD_SNP_HOST(obj)->audit;
@@ -446,6 +498,11 @@ void amd_snp_referee_class_init(ObjectClass *oc)
                               NULL, NULL, NULL);
     object_class_property_set_description(oc, "held-rmpopt",
         "number of vCPUs that wait at hold-rmpopt");
+    object_class_property_add_str(oc, "rmpupdate-fail", snp_get_rmpupdate_fail,
+                                  snp_set_rmpupdate_fail);
+    object_class_property_set_description(oc, "rmpupdate-fail",
+        "CODE:EVERY[:COUNT]: each EVERYth RMPUPDATE returns CODE instead of "
+        "being executed, COUNT times (default: none)");
     object_class_property_add(oc, "audit-now", "uint64", snp_get_audit_now,
                               NULL, NULL, NULL);
     object_class_property_set_description(oc, "audit-now",

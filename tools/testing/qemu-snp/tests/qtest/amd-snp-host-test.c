@@ -235,6 +235,10 @@ static void test_running(void)
                            "  'value': 4096 } }", SNP_PATH),
                  "hold-rmpopt takes the start of a 1 GB region");
     expect_error(qtest_qmp(qts, "{ 'execute': 'qom-set', 'arguments': "
+                           "{ 'path': %s, 'property': 'rmpupdate-fail',"
+                           "  'value': '4:0' } }", SNP_PATH),
+                 "rmpupdate-fail takes CODE:EVERY[:COUNT]");
+    expect_error(qtest_qmp(qts, "{ 'execute': 'qom-set', 'arguments': "
                            "{ 'path': %s, 'property': 'fail',"
                            "  'value': 'SNP_RUN:1' } }", PSP_PATH),
                  "fail takes COMMAND:STATUS[:NTH]");

@@ -180,6 +180,22 @@ typedef enum RmpoptOutside {
     RMPOPT_OUTSIDE_GP,
 } RmpoptOutside;
 
+/**
+ * SnpFailure: which RMPUPDATE fails instead of being executed
+ * @code: what it returns in EAX
+ * @every: of so many, the last one
+ * @left: how many are going to fail
+ * @seen: how many there were since the last failure
+ *
+ * Under the RMP lock.
+ */
+typedef struct SnpFailure {
+    uint32_t code;
+    unsigned every;
+    unsigned left;
+    unsigned seen;
+} SnpFailure;
+
 /* RAM that the machine does not know */
 typedef struct AmdSnpPiece {
     uint64_t address;
@@ -194,6 +210,7 @@ struct AMDSNPHost {
     OnOffAuto segmented;
     uint64_t segment_size;
     uint64_t rmp_address;
+    uint64_t rmp_coverage;
     char *ram;
     uint32_t sparse_chunks;
     uint64_t sparse_size;
@@ -248,6 +265,8 @@ struct AMDSNPHost {
 
     /* RMPOPT of that region waits; UINT64_MAX for none */
     uint64_t hold_rmpopt;
+
+    SnpFailure rmpupdate_failure;
 
     /* Nests inside of the RMP lock */
     QemuSpin journal_lock;
@@ -312,6 +331,9 @@ static inline bool snp_entry_clean(const RMPEntry *entry)
  * assigned. TLBs have to be flushed then, once the lock has been released.
  */
 void amd_snp_set_entry(AMDSNPHost *s, hwaddr pa, uint64_t lo);
+
+/* The code with which the next RMPUPDATE fails, or 0. The lock is held. */
+uint32_t amd_snp_rmpupdate_failure(AMDSNPHost *s);
 
 /* All of the RMP becomes 0. Its lock is held. */
 void amd_snp_clear_rmp(AMDSNPHost *s);

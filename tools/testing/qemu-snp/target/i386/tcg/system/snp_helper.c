@@ -519,7 +519,7 @@ void helper_rmpupdate(CPUX86State *env)
     hwaddr pa = env->regs[R_EAX];
     uint64_t gpa, state;
     uint32_t result;
-    bool assigns;
+    bool assigns = false;
 
     snp_check_host(env, true, GETPC());
     /* These may fault, so the lock comes later */
@@ -527,7 +527,10 @@ void helper_rmpupdate(CPUX86State *env)
     state = cpu_ldq_data_ra(env, env->regs[R_ECX] + 8, GETPC());
 
     qemu_spin_lock(&amd_snp->lock);
-    result = snp_rmpupdate(amd_snp, pa, gpa, state, &assigns);
+    result = amd_snp_rmpupdate_failure(amd_snp);
+    if (!result) {
+        result = snp_rmpupdate(amd_snp, pa, gpa, state, &assigns);
+    }
     qemu_spin_unlock(&amd_snp->lock);
 
     snp_count(&cpu->snp->stats.rmpupdate, 1);
