@@ -29,6 +29,7 @@ RAM_UNITS = 'addresses and sizes of ram must be multiples of 128M, and no size 0
 RAM_PLACE = 'is in the way of something else: move it by ram'
 PSP_ORDER = 'amd-psp needs an RMP: put -device amd-snp-host before it'
 HOLD_RMPOPT = 'hold-rmpopt takes the start of a 1 GB region, or 0xffffffffffffffff for none'
+RMPUPDATE_FAIL = 'rmpupdate-fail takes CODE:EVERY[:COUNT], none of them 0, or "" for none'
 FAIL = 'fail takes COMMAND:STATUS[:NTH],... with a command of the PSP or any'
 
 # Command lines with which no machine must start: ID, message, command line
@@ -46,7 +47,9 @@ REFUSED = [
         'do not reach memory at 0x10000000000: take a larger segment-size',
         f'{SNP_HOST},segment-size=1G,sparse-chunks=1,sparse-start=1T',
     ),
-    ('RMP-not-aligned', 'rmp-address must be a multiple of 2M', f'{SNP_HOST},rmp-address=0x100001000'),
+    ('RMP-not-aligned', 'rmp-address must be a multiple of 1M', f'{SNP_HOST},rmp-address=0x100001000'),
+    ('RMP-covers-half-a-GB', 'rmp-coverage must be a multiple of 1G', f'{SNP_HOST},rmp-coverage=1536M'),
+    ('RMPUPDATE-fails-never', RMPUPDATE_FAIL, f'{SNP_HOST},rmpupdate-fail=4:0'),
     ('RMP-over-device', RMP_ADDRESS, f'{SNP_HOST},rmp-address=0xfec00000'),
     ('RMP-partly-outside-RAM', RMP_ADDRESS, f'{SNP_HOST},rmp-address=0x7fe00000'),
     ('RMP-beyond-address-space', RMP_ADDRESS, f'{SNP_HOST},rmp-address=0x400000000000'),
@@ -217,11 +220,13 @@ WRONG_FAIL = (
 )
 WRONG_HOLD = ('any', 'SNP_RUN', '-1', '0x100', '1x', 'SNP_INIT,SNP_INIT_EX')
 WRONG_REGION = ('1', '0x1000', '0x3fffffff', '0xfffffffffffffffe')
+WRONG_RMPUPDATE = ('4', '0:1', '4:0', '4:1:0', '4:', ':4', '4:1:1:1', '-1:1', 'x:1', '4:1x', '0x100000000:1')
 WRONG_SIZE = ('8388609', '9M', '0xffffffffffffffff')
 # Device, property, and the message for each value
 WRONG = [
     ('psp0', 'fail', dict.fromkeys(WRONG_FAIL, FAIL)),
     ('psp0', 'hold', dict.fromkeys(WRONG_HOLD, 'hold takes a command of the PSP, or "" for none')),
+    ('snp0', 'rmpupdate-fail', dict.fromkeys(WRONG_RMPUPDATE, RMPUPDATE_FAIL)),
     ('snp0', 'hold-rmpopt', dict.fromkeys(WRONG_REGION, HOLD_RMPOPT)),
 ]
 WRONG += [
