@@ -115,7 +115,7 @@ typedef struct QEMU_PACKED SNPPlatformStatus {
     uint8_t api_major;
     uint8_t api_minor;
     uint8_t state;
-    uint8_t is_rmp_initialized;
+    uint8_t memory;
     uint32_t build_id;
     uint32_t flags;
     uint32_t guest_count;
@@ -124,6 +124,11 @@ typedef struct QEMU_PACKED SNPPlatformStatus {
 } SNPPlatformStatus;
 QEMU_BUILD_BUG_ON(sizeof(SNPPlatformStatus) != 32);
 
+/* In memory */
+#define STATUS_RMP_INITIALIZED  (1U << 0)
+#define STATUS_ALIAS_CHECK      (1U << 1)
+
+/* In flags */
 #define STATUS_MASK_CHIP_ID     (1U << 0)
 #define STATUS_MASK_CHIP_KEY    (1U << 1)
 #define STATUS_VLEK_EN          (1U << 2)
@@ -136,7 +141,8 @@ static uint32_t snp_platform_status(AMDPSP *s, void *buf, uint64_t pa)
         .api_major = s->api_major,
         .api_minor = s->api_minor,
         .state = s->snp,
-        .is_rmp_initialized = s->rmp_initialized,
+        .memory = (s->rmp_initialized ? STATUS_RMP_INITIALIZED : 0) |
+                  STATUS_ALIAS_CHECK,
         .build_id = cpu_to_le32(s->build),
         .flags = cpu_to_le32((s->mask_chip_id ? STATUS_MASK_CHIP_ID : 0) |
                              (s->mask_chip_key ? STATUS_MASK_CHIP_KEY : 0) |

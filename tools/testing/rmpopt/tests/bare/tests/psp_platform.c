@@ -808,7 +808,7 @@ static void first_init(void)
 	init_snp_params();
 	both_states(0, 0);
 	snp_state(&s);
-	is(s.rmp & 1, 0, "the RMP is not initialized");
+	is(s.rmp, BIT(1), "memory is checked for aliases, the RMP is not initialized");
 	is(s.flags >> 3 & 1, 1, "features can be asked for");
 
 	section("psp init");
@@ -822,7 +822,7 @@ static void first_init(void)
 	is(bad, 0, "dirty entries are cleared");
 	both_states(0, 1);
 	snp_state(&s);
-	is(s.rmp & 1, 1, "the RMP is initialized");
+	is(s.rmp, BIT(1) | BIT(0), "the RMP is initialized");
 	is(s.guests, 0, "no guests");
 	after_init();
 }
