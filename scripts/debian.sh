@@ -114,6 +114,33 @@ fetch_deb()
 	cache_unlock
 }
 
+# fetch_debs SUITE DIRECTORY TEXT PACKAGE...: these, with all that they depend on, to a
+# directory of the cache.
+fetch_debs()
+{
+	local suite=$1 dir=$2 text=$3 package
+	shift 3
+	cache_lock
+	if [ -d "$cache/$dir" ]; then
+		cache_unlock
+		return
+	fi
+	private_apt "$suite" deb "$text"
+	for package; do
+		apt-cache "${apt_options[@]}" show "$package" >/dev/null 2>&1 ||
+			die "Debian's $suite has no $package (any more); $instead"
+	done
+	rm -f "$apt_archives"/*.deb
+	# Nothing gets installed, so nobody else's lock matters.
+	step "apt-download-$dir" "Downloading $text" \
+		apt-get "${apt_options[@]}" -y -o Debug::NoLocking=true \
+		install --download-only --no-install-recommends "$@" ||
+		die "could not download $text: is the network there? Try again, $instead"
+	(cd "$apt_archives" && sha256sum -- *.deb | sed "s,  ,&$dir/,") >"$cache/$dir.sha256"
+	mv -- "$apt_archives" "$cache/$dir"
+	cache_unlock
+}
+
 # fetch_source SUITE PACKAGE TEXT
 fetch_source()
 {
