@@ -13,8 +13,8 @@ T := tools/testing/rmpopt
 # QEMU=DIRECTORY      QEMU 10.0 instead of Debian's: git checkout or directory
 # QEMU_CONFIGURE=OPT  make qemu: more options for QEMU's configure
 # SIGNOFF='NAME <M>'  make series, qemu-series: add that Signed-off-by
-# K=EXPRESSION        make test, host-test, qemu-test, roundtrip, mutate: only what has a name like
-#                     it, as pytest -k; make kunit: these suites or tests, a glob of kunit.py
+# K=EXPRESSION        make test, host-test, qemu-test, clients, roundtrip, mutate: only what has a
+#                     name like it, as pytest -k; make kunit: these suites or tests, a glob of kunit.py
 # HOST_PROPERTIES=P   make host-test: with NAME=VALUE,... of the emulator, or all of them in turn
 # QUICK=1             make test, host-test: without the debug kernel
 #                     make check: each step applies, and what the series changes compiles;
@@ -24,7 +24,7 @@ T := tools/testing/rmpopt
 # MAP=FILE.svg        make run: the maps as a picture, too
 export BASE LINUX BENCH OTHER QEMU QEMU_CONFIGURE SIGNOFF K HOST_PROPERTIES QUICK KCSAN MAP
 
-.PHONY: help deps other linux export series kernel kunit roundtrip lint test run shell check check-linux bench mutate qemu qemu-src qemu-check qemu-test host-test qemu-export qemu-series clean
+.PHONY: help deps other linux export series kernel kunit roundtrip lint test clients run shell check check-linux bench mutate qemu qemu-src qemu-check qemu-test host-test qemu-export qemu-series clean
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -56,7 +56,7 @@ roundtrip: linux qemu-src ## Test that make linux, export and series lose nothin
 lint: linux qemu-src ## Read everything with shellcheck, black, pylint, mypy, codespell and checkpatch
 	@$S/lint
 
-test: linux qemu ## Run all tests: KUnit, the round trip, the maps, qemu-test and host-test (K=...)
+test: linux qemu ## Run all tests: KUnit, the round trip, maps, qemu-test, host-test, clients (K=...)
 	@$T/test
 
 run: linux qemu ## Boot an emulated SNP host, start and stop guests, show what is optimized (MAP=...)
@@ -93,6 +93,9 @@ qemu-test: linux qemu ## Test the emulated SNP host: options, each rule on the b
 
 host-test: linux qemu ## Test the series on the emulated SNP host (K=..., QUICK=1, KCSAN=1)
 	@$T/test test_life_cycle.py test_stale.py test_catch_up.py test_windows.py test_seen.py test_field.py test_buffers.py
+
+clients: linux qemu ## Run Debian's snphost, cpuid and rdmsr, and KVM's selftests, on the emulated host (K=...)
+	@$T/test test_clients.py
 
 qemu-export: deps ## Write the commits of build/qemu-snp/src back to tools/testing/qemu-snp
 	@$S/qemu-export
