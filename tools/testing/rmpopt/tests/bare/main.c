@@ -45,10 +45,12 @@ void run_tests(void)
 		if (!flag_on("no-snp"))
 			bail_out("CPUID has no SEV-SNP");
 		tests_cpuid();
+		tests_svm();
 		tests_absent();
 		return;
 	}
 	tests_cpuid();
+	tests_svm();
 	if (!has.rmp) {
 		if (!flag_on("no-host"))
 			bail_out("firmware has left no RMP");

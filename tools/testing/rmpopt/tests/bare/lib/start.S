@@ -279,6 +279,52 @@ snippet_call:
 	return_callee
 
 /*
+ * void svm_enter(struct vmcb *vmcb, struct regs *regs): loads all registers but
+ * RAX and RSP, runs the guest until #VMEXIT, stores all registers but these. FS, GS,
+ * TR and LDTR stay those of the host. Interrupts are closed, before and after.
+ */
+	.globl svm_enter
+svm_enter:
+	save_callee
+	pushq	%rsi
+	pushq	%rdi
+	movq	%rsi, %rax
+	movq	R_RCX(%rax), %rcx
+	movq	R_RDX(%rax), %rdx
+	movq	R_RBX(%rax), %rbx
+	movq	R_RBP(%rax), %rbp
+	movq	R_RSI(%rax), %rsi
+	movq	R_RDI(%rax), %rdi
+	movq	R_R8(%rax), %r8
+	movq	R_R9(%rax), %r9
+	movq	R_R10(%rax), %r10
+	movq	R_R11(%rax), %r11
+	movq	R_R12(%rax), %r12
+	movq	R_R13(%rax), %r13
+	movq	R_R14(%rax), %r14
+	movq	R_R15(%rax), %r15
+	movq	(%rsp), %rax
+	vmrun	%rax
+	stgi
+	movq	8(%rsp), %rax
+	movq	%rcx, R_RCX(%rax)
+	movq	%rdx, R_RDX(%rax)
+	movq	%rbx, R_RBX(%rax)
+	movq	%rbp, R_RBP(%rax)
+	movq	%rsi, R_RSI(%rax)
+	movq	%rdi, R_RDI(%rax)
+	movq	%r8, R_R8(%rax)
+	movq	%r9, R_R9(%rax)
+	movq	%r10, R_R10(%rax)
+	movq	%r11, R_R11(%rax)
+	movq	%r12, R_R12(%rax)
+	movq	%r13, R_R13(%rax)
+	movq	%r14, R_R14(%rax)
+	movq	%r15, R_R15(%rax)
+	addq	$16, %rsp
+	return_callee
+
+/*
  * void user_call(u64 a, u64 b, void *fn, u64 user_rsp, u64 *saved_rsp): runs
  * fn(a, b) at CPL 3. It comes back through USER_VECTOR and user_back.
  */

@@ -6,6 +6,7 @@
 #include "snp.h"
 
 void tests_cpuid(void);
+void tests_svm(void);
 void tests_msr_reset(void);
 void tests_msr_enable(void);
 void tests_msr_enabled(void);

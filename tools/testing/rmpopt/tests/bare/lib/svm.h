@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* An SVM guest of the bare kernel: its VMCB, and what it starts with. */
+#ifndef BARE_SVM_H
+#define BARE_SVM_H
+
+#include "kernel.h"
+
+#define MSR_EFER 0xc0000080
+#define EFER_SVME BIT(12)
+#define EFER_LME BIT(8)
+#define EFER_LMA BIT(10)
+#define MSR_PAT 0x277
+
+/* Exit codes; an intercept has the bit of its exit code. */
+enum {
+	EXIT_READ_CR0 = 0x00,
+	EXIT_READ_CR2 = 0x02,
+	EXIT_READ_CR3 = 0x03,
+	EXIT_READ_CR4 = 0x04,
+	EXIT_READ_CR8 = 0x08,
+	EXIT_WRITE_CR0 = 0x10,
+	EXIT_WRITE_CR2 = 0x12,
+	EXIT_WRITE_CR3 = 0x13,
+	EXIT_WRITE_CR4 = 0x14,
+	EXIT_WRITE_CR8 = 0x18,
+	EXIT_READ_DR0 = 0x20,
+	EXIT_WRITE_DR0 = 0x30,
+	EXIT_EXCEPTION = 0x40,
+	EXIT_INTR = 0x60,
+	EXIT_VINTR = 0x64,
+	EXIT_CR0_SEL_WRITE = 0x65,
+	EXIT_IDTR_READ = 0x66,
+	EXIT_GDTR_READ = 0x67,
+	EXIT_LDTR_READ = 0x68,
+	EXIT_TR_READ = 0x69,
+	EXIT_IDTR_WRITE = 0x6a,
+	EXIT_GDTR_WRITE = 0x6b,
+	EXIT_LDTR_WRITE = 0x6c,
+	EXIT_TR_WRITE = 0x6d,
+	EXIT_RDTSC = 0x6e,
+	EXIT_RDPMC = 0x6f,
+	EXIT_PUSHF = 0x70,
+	EXIT_POPF = 0x71,
+	EXIT_CPUID = 0x72,
+	EXIT_RSM = 0x73,
+	EXIT_IRET = 0x74,
+	EXIT_SWINT = 0x75,
+	EXIT_INVD = 0x76,
+	EXIT_PAUSE = 0x77,
+	EXIT_HLT = 0x78,
+	EXIT_INVLPG = 0x79,
+	EXIT_INVLPGA = 0x7a,
+	EXIT_IOIO = 0x7b,
+	EXIT_MSR = 0x7c,
+	EXIT_SHUTDOWN = 0x7f,
+	EXIT_VMRUN = 0x80,
+	EXIT_VMMCALL = 0x81,
+	EXIT_VMLOAD = 0x82,
+	EXIT_VMSAVE = 0x83,
+	EXIT_STGI = 0x84,
+	EXIT_CLGI = 0x85,
+	EXIT_SKINIT = 0x86,
+	EXIT_RDTSCP = 0x87,
+	EXIT_ICEBP = 0x88,
+	EXIT_WBINVD = 0x89,
+	EXIT_XSETBV = 0x8d,
+	EXIT_NPF = 0x400,
+};
+
+#define EXIT_INVALID ~0ULL
+
+#define EXITINFO1_MOV_CR BIT(63)
+
+/* EXITINFO1 of I/O; segments are numbered from ES = 0 to GS = 5. */
+#define IOIO_IN BIT(0)
+#define IOIO_STR BIT(2)
+#define IOIO_REP BIT(3)
+#define IOIO_SZ(bytes) ((bytes) << 4)
+#define IOIO_A32 BIT(8)
+#define IOIO_A64 BIT(9)
+#define IOIO_SEG(n) ((n) << 10)
+
+#define INT_CTL_V_TPR(n) (u64)(n)
+#define INT_CTL_V_IRQ BIT(8)
+#define INT_CTL_V_INTR_PRIO(n) ((u64)(n) << 16)
+#define INT_CTL_V_INTR_MASKING BIT(24)
+
+#define EVENTINJ_EXCEPTION (3 << 8)
+#define EVENTINJ_SOFTWARE (4 << 8)
+#define EVENTINJ_VALID BIT(31)
+
+#define SEG_CODE64 0xa9b
+#define SEG_CODE32 0xc9b
+#define SEG_DATA 0xc93
+#define SEG_DPL3 0x60
+
+struct vmcb_seg {
+	u16 selector, attrib;
+	u32 limit;
+	u64 base;
+};
+
+struct vmcb {
+	/* The control area; bit n of the intercepts is that of exit code n. */
+	u32 intercepts[5];
+	u8 rsvd014[44];
+	u64 iopm_base, msrpm_base, tsc_offset;
+	u32 asid;
+	u8 tlb_control, rsvd05d[3];
+	u64 int_ctl;
+	u64 int_state;
+	u64 exit_code, exit_info_1, exit_info_2;
+	u64 exit_int_info, nested_ctl;
+	u8 rsvd098[16];
+	u64 event_inj, nested_cr3, lbr_ctl, clean, next_rip;
+	u8 insn_len, insn_bytes[15];
+	u8 rsvd0e0[800];
+	/* The save area */
+	struct vmcb_seg es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
+	u8 rsvd4a0[43], cpl, rsvd4cc[4];
+	u64 efer;
+	u8 rsvd4d8[112];
+	u64 cr4, cr3, cr0, dr7, dr6, rflags, rip;
+	u8 rsvd580[88];
+	u64 rsp;
+	u8 rsvd5e0[24];
+	u64 rax;
+	u8 rsvd600[64];
+	u64 cr2;
+	u8 rsvd648[32];
+	u64 g_pat;
+	u8 rsvd670[0x990];
+};
+
+_Static_assert(__builtin_offsetof(struct vmcb, int_ctl) == 0x60, "struct vmcb");
+_Static_assert(__builtin_offsetof(struct vmcb, exit_code) == 0x70, "struct vmcb");
+_Static_assert(__builtin_offsetof(struct vmcb, event_inj) == 0xa8, "struct vmcb");
+_Static_assert(__builtin_offsetof(struct vmcb, next_rip) == 0xc8, "struct vmcb");
+_Static_assert(__builtin_offsetof(struct vmcb, es) == 0x400, "struct vmcb");
+_Static_assert(__builtin_offsetof(struct vmcb, efer) == 0x4d0, "struct vmcb");
+_Static_assert(__builtin_offsetof(struct vmcb, rip) == 0x578, "struct vmcb");
+_Static_assert(__builtin_offsetof(struct vmcb, rsp) == 0x5d8, "struct vmcb");
+_Static_assert(__builtin_offsetof(struct vmcb, rax) == 0x5f8, "struct vmcb");
+_Static_assert(__builtin_offsetof(struct vmcb, g_pat) == 0x668, "struct vmcb");
+_Static_assert(sizeof(struct vmcb) == SZ_4K, "struct vmcb");
+
+/*
+ * A guest with the page tables and the GDT of the kernel, in 64-bit mode at CPL 0.
+ * Its nested table maps the first 2 GB by identity. There is one at a time.
+ */
+struct guest {
+	struct vmcb *vmcb;
+	/* RAX and RFLAGS are those of the VMCB. */
+	struct regs regs;
+	/* Pages: code, its stack, memory that it may use; permission maps */
+	u8 *code, *stack, *data, *iopm, *msrpm;
+};
+
+extern struct guest guest;
+
+/* Both for the vCPU that calls it: SVM on, with a host save area, and off again. */
+void svm_on(void);
+void svm_off(void);
+/* Exits at any exception and at VMMCALL. */
+void guest_reset(void);
+void guest_intercept(u32 exit_code, bool on);
+/* Puts code at the start of the code page, with VMMCALL behind it. */
+void guest_code(const u8 *bytes, u32 len);
+/* Runs until #VMEXIT. */
+void guest_run(void);
+
+/* FS, GS, TR, LDTR and the MSRs that go with them */
+static inline void vmload(const struct vmcb *vmcb)
+{
+	__asm__ volatile("vmload %0" :: "a"(vmcb) : "memory");
+}
+
+static inline void vmsave(struct vmcb *vmcb)
+{
+	__asm__ volatile("vmsave %0" :: "a"(vmcb) : "memory");
+}
+
+#endif
