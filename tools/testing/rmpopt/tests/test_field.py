@@ -5,7 +5,7 @@ instructions and commands that fail now and then.
 """
 from snp_host import GB, PSP, scenario
 from test_life_cycle import KEXEC, second_kernel
-from test_stale import Stale
+from test_stale import IOCTLS, Stale
 
 MB = 1 << 20
 # Where the RMP begins: the last region, not at 2 MB
@@ -112,3 +112,39 @@ def test_reclaim_fails(m):
         m.equal('and the reclaim', '', m.psp('fail'))
 
     lose_pages(m, 1, lose)
+
+
+# MSR: the page that VMRUN keeps the host's state in. SNP_INIT_EX wants it to be 0.
+VM_HSAVE_PA = 0xC0010117
+
+
+def hsave(m):
+    read = f'dd if=$c/msr bs=8 count=1 skip={VM_HSAVE_PA} iflag=skip_bytes 2>/dev/null | od -An -tx8'
+    return [int(value, 16) for value in m.check(f'for c in /dev/cpu/[0-9]*; do {read}; done').split()]
+
+
+@scenario('ioctls without SNP', kernel='full', append='host.modules=no')
+def test_no_snp(m):
+    """SNP_INIT_EX has failed, and plain VMs run. No ioctl tries it again under their feet."""
+    m.qom_set('psp0', 'fail', 'SNP_INIT_EX:3')
+    m.run(m.load())
+    m.equal('SNP_INIT_EX has failed', '', m.psp('fail'))
+    vm = m.program('kvm_spin 0 2000000000')
+    m.wait(lambda: all(hsave(m)), 'KVM to enable virtualization')
+    before, begun = hsave(m), m.now()
+    for command in IOCTLS:
+        loop = f'sev_ioctl {command} 1000'
+        output = m.check(
+            f'taskset -c 1 {loop} >/tmp/one & taskset -c 2 {loop} >/tmp/two; wait; cat /tmp/one /tmp/two'
+        )
+        if command in ('snp_set_config', 'snp_vlek_load'):
+            m.equal(
+                f'{command}: there is no such device',
+                2,
+                output.count(f'{command}, 1 of 1000: No such device'),
+            )
+    m.equal('VM_HSAVE_PA stays as it is', before, hsave(m))
+    m.equal('SNP_INIT_EX is not tried again', [], m.events('psp', since=begun, value=PSP['SNP_INIT_EX']))
+    m.judge('the VM still runs', vm.status() is None, vm.output())
+    m.check(f'kill $(cat {vm.dir}/pid)')
+    m.wait(lambda: (vm.status(),) if vm.status() is not None else None, 'its end')
