@@ -16,7 +16,6 @@
 #include "qapi/error.h"
 #include "qapi/qapi-visit-amd-snp.h"
 #include "qapi/visitor.h"
-#include "crypto/hash.h"
 #include "exec/address-spaces.h"
 #include "hw/boards.h"
 #include "hw/i386/amd_psp.h"
@@ -141,7 +140,7 @@ bool psp_in_use(AMDPSP *s, uint64_t pa, uint64_t size)
         }
     }
     return (amd_snp->enabled && amd_snp_is_rmp(amd_snp, pa, size)) ||
-           (s->legacy == PSP_INIT &&
+           (s->legacy != PSP_UNINIT &&
             (psp_range_overlaps(&s->tmr, pa, size) ||
              psp_range_overlaps(&s->nv, pa, size)));
 }
@@ -190,7 +189,7 @@ static void psp_derive_bytes(AMDPSP *s, uint8_t *out, size_t size,
 static bool psp_nv_is_ours(AMDPSP *s)
 {
     return s->nv.size &&
-           (s->legacy == PSP_INIT ||
+           (s->legacy != PSP_UNINIT ||
             (s->snp == PSP_INIT &&
              psp_range_is(s->nv.start, s->nv.size, PSP_PAGE_FIRMWARE)));
 }
@@ -336,6 +335,7 @@ static uint32_t sev_init_ex(AMDPSP *s, void *buf, uint64_t pa)
 
 static uint32_t sev_shutdown(AMDPSP *s, void *buf, uint64_t pa)
 {
+    psp_sev_remove_guests(s);
     s->legacy = PSP_UNINIT;
     s->es = false;
     memset(&s->tmr, 0, sizeof(s->tmr));
@@ -372,6 +372,7 @@ static uint32_t sev_platform_status(AMDPSP *s, void *buf, uint64_t pa)
         .flags = cpu_to_le32((s->identity.owned ? STATUS_OWNER : 0) |
                              (s->es ? STATUS_ES : 0)),
         .build = s->build,
+        .guest_count = cpu_to_le32(g_hash_table_size(s->sev_guests)),
     };
     uint32_t ret = psp_check_output(s, pa, sizeof(status));
 
@@ -453,9 +454,8 @@ static void psp_make_cert(AMDPSP *s, SEVCert *cert, const char *name,
 #define make_cek(s, cert) \
     psp_make_cert(s, cert, "CEK", CERT_USAGE_CEK, CERT_ALGO_ECDSA_SHA256)
 
-/* An output of @needed bytes with a length field at @pa, which says @given */
-static uint32_t psp_check_length(AMDPSP *s, uint64_t pa, uint32_t given,
-                                 uint32_t needed)
+uint32_t psp_check_length(AMDPSP *s, uint64_t pa, uint32_t given,
+                          uint32_t needed)
 {
     uint32_t field = cpu_to_le32(needed);
     uint32_t ret = psp_check_output(s, pa, sizeof(field));
@@ -608,8 +608,30 @@ static uint32_t sev_pdh_cert_export(AMDPSP *s, void *buf, uint64_t pa)
     return ret;
 }
 
+bool psp_asid_is_used(AMDPSP *s, uint32_t asid)
+{
+    GHashTableIter iter;
+    PSPGuest *guest;
+    SEVGuest *sev_guest;
+
+    g_hash_table_iter_init(&iter, s->guests);
+    while (g_hash_table_iter_next(&iter, NULL, (gpointer *)&guest)) {
+        if (guest->asid == asid) {
+            return true;
+        }
+    }
+    g_hash_table_iter_init(&iter, s->sev_guests);
+    while (g_hash_table_iter_next(&iter, NULL, (gpointer *)&sev_guest)) {
+        if (sev_guest->asid == asid) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static uint32_t sev_df_flush(AMDPSP *s, void *buf, uint64_t pa)
 {
+    bitmap_zero(s->asids_dirty, PSP_ASIDS);
     return PSP_SUCCESS;
 }
 
@@ -647,7 +669,7 @@ static uint32_t sev_get_id(AMDPSP *s, void *buf, uint64_t pa)
     return ret;
 }
 
-static const PSPCommand sev_commands[PSP_SNP_COMMANDS] = {
+static const PSPCommand sev_commands[PSP_SEV_GUEST_COMMANDS] = {
     [0x01] = { "INIT", sev_init, sizeof(SEVDataInit),
                PSP_NEEDS_LEGACY_UNINIT },
     [0x02] = { "SHUTDOWN", sev_shutdown },
@@ -656,13 +678,13 @@ static const PSPCommand sev_commands[PSP_SNP_COMMANDS] = {
                sizeof(SEVPlatformStatus) },
     [0x05] = { "PEK_GEN", sev_new_key, 0, PSP_NEEDS_LEGACY_INIT },
     [0x06] = { "PEK_CSR", sev_pek_csr, sizeof(SEVDataOutput),
-               PSP_NEEDS_LEGACY_INIT },
+               PSP_NEEDS_LEGACY_UP },
     [0x07] = { "PEK_CERT_IMPORT", sev_pek_cert_import,
                sizeof(SEVDataPEKCertImport), PSP_NEEDS_LEGACY_INIT },
     [0x08] = { "PDH_CERT_EXPORT", sev_pdh_cert_export,
-               sizeof(SEVDataPDHCertExport), PSP_NEEDS_LEGACY_INIT },
-    [0x09] = { "PDH_GEN", sev_new_key, 0, PSP_NEEDS_LEGACY_INIT },
-    [0x0a] = { "DF_FLUSH", sev_df_flush, 0, PSP_NEEDS_LEGACY_INIT },
+               sizeof(SEVDataPDHCertExport), PSP_NEEDS_LEGACY_UP },
+    [0x09] = { "PDH_GEN", sev_new_key, 0, PSP_NEEDS_LEGACY_UP },
+    [0x0a] = { "DF_FLUSH", sev_df_flush, 0, PSP_NEEDS_LEGACY_UP },
     [0x0b] = { "DOWNLOAD_FIRMWARE", sev_download_firmware,
                sizeof(SEVDataDownloadFirmware) },
     [0x0c] = { "GET_ID", sev_get_id, sizeof(SEVDataOutput) },
@@ -675,6 +697,8 @@ static const PSPCommand *psp_find_command(uint32_t id)
     const PSPCommand *command =
         id >= PSP_COMMANDS ? NULL :
         id >= PSP_SNP_COMMANDS ? &psp_snp_commands[id - PSP_SNP_COMMANDS] :
+        id >= PSP_SEV_GUEST_COMMANDS ?
+        &psp_sev_guest_commands[id - PSP_SEV_GUEST_COMMANDS] :
         &sev_commands[id];
 
     return command && command->run ? command : NULL;
@@ -715,6 +739,8 @@ static bool psp_is_ready(AMDPSP *s, unsigned needs)
 {
     return !((needs & PSP_NEEDS_LEGACY_UNINIT && s->legacy != PSP_UNINIT) ||
              (needs & PSP_NEEDS_LEGACY_INIT && s->legacy != PSP_INIT) ||
+             (needs & PSP_NEEDS_LEGACY_UP && s->legacy == PSP_UNINIT) ||
+             (needs & PSP_NEEDS_LEGACY_WORKING && s->legacy != PSP_WORKING) ||
              (needs & PSP_NEEDS_SNP_UNINIT && s->snp != PSP_UNINIT) ||
              (needs & PSP_NEEDS_SNP_INIT && s->snp != PSP_INIT));
 }
@@ -940,6 +966,8 @@ static void psp_reset_hold(Object *obj, ResetType type)
     s->mask_chip_key = false;
     s->vlek = false;
     g_hash_table_remove_all(s->guests);
+    g_hash_table_remove_all(s->sev_guests);
+    s->last_handle = 0;
     bitmap_zero(s->asids_dirty, PSP_ASIDS);
 }
 
@@ -1052,6 +1080,30 @@ static void psp_get_guests(Object *obj, Visitor *v, const char *name,
         }
     }
     visit_type_AmdPspGuestList(v, name, &list, errp);
+}
+
+static void psp_get_sev_guests(Object *obj, Visitor *v, const char *name,
+                               void *opaque, Error **errp)
+{
+    AMDPSP *s = AMD_PSP(obj);
+    g_autoptr(AmdPspSevGuestList) list = NULL;
+    AmdPspSevGuestList **tail = &list;
+    GHashTableIter iter;
+    SEVGuest *guest;
+
+    WITH_QEMU_LOCK_GUARD(&s->lock) {
+        g_hash_table_iter_init(&iter, s->sev_guests);
+        while (g_hash_table_iter_next(&iter, NULL, (gpointer *)&guest)) {
+            AmdPspSevGuest *entry = g_new0(AmdPspSevGuest, 1);
+
+            entry->handle = guest->handle;
+            entry->state = guest->state;
+            entry->asid = guest->asid;
+            entry->policy = guest->policy;
+            QAPI_LIST_APPEND(tail, entry);
+        }
+    }
+    visit_type_AmdPspSevGuestList(v, name, &list, errp);
 }
 
 static char *psp_get_fail(Object *obj, Error **errp)
@@ -1184,6 +1236,8 @@ static void psp_instance_init(Object *obj)
     qemu_mutex_init(&s->lock);
     s->guests = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL,
                                       g_free);
+    s->sev_guests = g_hash_table_new_full(NULL, NULL, NULL,
+                                          psp_sev_free_guest);
     s->failures = g_array_new(false, false, sizeof(PSPFailure));
     object_property_add_uint64_ptr(obj, "latency-us", &s->latency_us,
                                    OBJ_PROP_FLAG_READWRITE);
@@ -1198,6 +1252,7 @@ static void psp_finalize(Object *obj)
 
     g_array_free(s->failures, true);
     g_hash_table_destroy(s->guests);
+    g_hash_table_destroy(s->sev_guests);
     qemu_mutex_destroy(&s->lock);
 }
 
@@ -1254,6 +1309,10 @@ static void psp_class_init(ObjectClass *oc, void *data)
     object_class_property_set_description(oc, "guests",
         "guests: context, state, ASID, policy, pages and digest of the "
         "launch");
+    object_class_property_add(oc, "sev-guests", "list", psp_get_sev_guests,
+                              NULL, NULL, NULL);
+    object_class_property_set_description(oc, "sev-guests",
+        "guests of SEV and SEV-ES: handle, state, ASID and policy");
     object_class_property_add_str(oc, "fail", psp_get_fail, psp_set_fail);
     object_class_property_set_description(oc, "fail",
         "COMMAND:STATUS[:NTH],...: commands that will fail instead of being "

@@ -540,20 +540,6 @@ static uint32_t snp_launch_start(AMDPSP *s, void *buf, uint64_t pa)
     return PSP_SUCCESS;
 }
 
-static bool snp_asid_is_used(AMDPSP *s, uint32_t asid)
-{
-    GHashTableIter iter;
-    PSPGuest *guest;
-
-    g_hash_table_iter_init(&iter, s->guests);
-    while (g_hash_table_iter_next(&iter, NULL, (gpointer *)&guest)) {
-        if (guest->asid == asid) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* SNP Firmware ABI (56860): command buffer of SNP_ACTIVATE */
 typedef struct QEMU_PACKED SNPDataActivate {
     uint64_t gctx_address;
@@ -582,7 +568,7 @@ static uint32_t snp_activate(AMDPSP *s, void *buf, uint64_t pa)
     if (guest->asid) {
         return PSP_ACTIVE;
     }
-    if (snp_asid_is_used(s, asid)) {
+    if (psp_asid_is_used(s, asid)) {
         return PSP_ASID_OWNED;
     }
     if (test_bit(asid, s->asids_dirty)) {

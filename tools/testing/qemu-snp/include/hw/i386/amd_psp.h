@@ -1,10 +1,11 @@
 /*
  * AMD Platform Security Processor (PSP) of an SEV-SNP host
  *
- * The device and the legacy SEV commands are in hw/i386/amd_psp.c, those of SNP
- * in hw/i386/amd_psp_snp.c. Commands, structures and status codes are those of
- * the "Secure Encrypted Virtualization API" and the "SEV Secure Nested Paging
- * Firmware ABI Specification".
+ * The device and the legacy commands for the platform are in amd_psp.c of
+ * hw/i386, those for SEV and SEV-ES guests in amd_psp_sev.c, those of SNP in
+ * amd_psp_snp.c. Commands, structures and status codes are those of the "Secure
+ * Encrypted Virtualization API" and the "SEV Secure Nested Paging Firmware ABI
+ * Specification".
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -12,6 +13,7 @@
 #ifndef HW_I386_AMD_PSP_H
 #define HW_I386_AMD_PSP_H
 
+#include "crypto/hash.h"
 #include "hw/i386/amd_snp.h"
 #include "hw/pci/pci_device.h"
 #include "qemu/bitmap.h"
@@ -25,6 +27,7 @@ OBJECT_DECLARE_SIMPLE_TYPE(AMDPSP, AMD_PSP)
 #define PSP_BUFFER_MAX          64
 #define PSP_DIGEST_SIZE         48
 #define PSP_HOST_DATA_SIZE      32
+#define SEV_DIGEST_SIZE         32
 
 /* An RMP entry has room for that many ASIDs */
 #define PSP_ASIDS               1024
@@ -53,6 +56,7 @@ typedef enum PSPStatus {
     PSP_ACTIVE                  = 0x12,
     PSP_UNSUPPORTED             = 0x15,
     PSP_INVALID_PARAM           = 0x16,
+    PSP_RESOURCE_LIMIT          = 0x17,
     PSP_SECURE_DATA_INVALID     = 0x18,
     PSP_INVALID_PAGE_SIZE       = 0x19,
     PSP_INVALID_PAGE_STATE      = 0x1a,
@@ -89,6 +93,23 @@ typedef struct PSPGuest {
     uint8_t digest[PSP_DIGEST_SIZE];
     uint8_t host_data[PSP_HOST_DATA_SIZE];
 } PSPGuest;
+
+/**
+ * SEVGuest: a guest of SEV or SEV-ES
+ * @asid: 0 unless activated
+ * @hash: of what has been launched, until @digest is known
+ */
+typedef struct SEVGuest {
+    uint32_t handle;
+    uint32_t policy;
+    uint32_t asid;
+    AmdPspSevGuestState state;
+    QCryptoHash *hash;
+    uint8_t digest[SEV_DIGEST_SIZE];
+} SEVGuest;
+
+/* More than there are ASIDs for */
+#define PSP_SEV_GUESTS_MAX      (4 * PSP_ASIDS)
 
 typedef struct PSPRange {
     uint64_t start;
@@ -156,7 +177,6 @@ struct AMDPSP {
      */
     QemuMutex lock;
     uint32_t status;
-    /* Never gets further than "init": there are no legacy guests */
     AmdPspPlatformState legacy;
     AmdPspPlatformState snp;
     bool rmp_initialized;
@@ -171,7 +191,10 @@ struct AMDPSP {
     bool vlek;
     /* PSPGuest by address of the context */
     GHashTable *guests;
-    /* ASIDs that may not be used again before an SNP_DF_FLUSH */
+    /* SEVGuest by handle */
+    GHashTable *sev_guests;
+    uint32_t last_handle;
+    /* ASIDs that may not be used again before a DF_FLUSH or SNP_DF_FLUSH */
     DECLARE_BITMAP(asids_dirty, PSP_ASIDS);
     uint64_t issued[PSP_COMMANDS];
     uint64_t failed[PSP_COMMANDS];
@@ -185,6 +208,9 @@ struct AMDPSP {
 #define PSP_NEEDS_LEGACY_INIT   (1 << 1)
 #define PSP_NEEDS_SNP_UNINIT    (1 << 2)
 #define PSP_NEEDS_SNP_INIT      (1 << 3)
+/* Initialized, with or without guests; with guests */
+#define PSP_NEEDS_LEGACY_UP     (1 << 4)
+#define PSP_NEEDS_LEGACY_WORKING (1 << 5)
 
 /**
  * PSPCommand: a command of the firmware
@@ -200,8 +226,11 @@ typedef struct PSPCommand {
     unsigned needs;
 } PSPCommand;
 
-/* By number; those of SNP begin at 0x80 */
+/* By number; those for SEV guests begin at 0x20, those of SNP at 0x80 */
+#define PSP_SEV_GUEST_COMMANDS  0x20
 #define PSP_SNP_COMMANDS        0x80
+extern const PSPCommand
+psp_sev_guest_commands[PSP_SNP_COMMANDS - PSP_SEV_GUEST_COMMANDS];
 extern const PSPCommand psp_snp_commands[PSP_COMMANDS - PSP_SNP_COMMANDS];
 
 #define PSP_CURRENT_TCB         0x4800000002010101ULL
@@ -224,6 +253,20 @@ bool psp_in_use(AMDPSP *s, uint64_t pa, uint64_t size);
 
 /* Whether results may be written there: once SNP is initialized, to Firmware */
 uint32_t psp_check_output(AMDPSP *s, uint64_t pa, uint64_t size);
+
+/*
+ * An output of @needed bytes with a length field at @pa, which says @given. The
+ * field gets the length that is needed.
+ */
+uint32_t psp_check_length(AMDPSP *s, uint64_t pa, uint32_t given,
+                          uint32_t needed);
+
+/* Whether any guest has that ASID */
+bool psp_asid_is_used(AMDPSP *s, uint32_t asid);
+
+/* All SEV guests; their ASIDs need a flush */
+void psp_sev_remove_guests(AMDPSP *s);
+void psp_sev_free_guest(gpointer guest);
 
 void psp_hash384(const void *data, size_t size,
                  uint8_t digest[PSP_DIGEST_SIZE]);

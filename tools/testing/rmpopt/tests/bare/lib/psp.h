@@ -8,6 +8,10 @@
 enum psp_command {
 	INIT = 0x001, SHUTDOWN, FACTORY_RESET, PLATFORM_STATUS, PEK_GEN, PEK_CSR, PEK_CERT_IMPORT,
 	PDH_CERT_EXPORT, PDH_GEN, DF_FLUSH, DOWNLOAD_FIRMWARE, GET_ID, INIT_EX,
+	SEV_DECOMMISSION = 0x020, ACTIVATE, DEACTIVATE, SEV_GUEST_STATUS,
+	LAUNCH_START = 0x030, LAUNCH_UPDATE_DATA, LAUNCH_UPDATE_VMSA, LAUNCH_MEASURE,
+	LAUNCH_UPDATE_SECRET, LAUNCH_FINISH,
+	DBG_DECRYPT = 0x060, DBG_ENCRYPT,
 	SNP_INIT = 0x081, SNP_SHUTDOWN, SNP_PLATFORM_STATUS, SNP_DF_FLUSH, SNP_INIT_EX, SNP_SHUTDOWN_EX,
 	SNP_DECOMMISSION = 0x090, SNP_ACTIVATE, SNP_GUEST_STATUS, SNP_GCTX_CREATE,
 	SNP_LAUNCH_START = 0x0a0, SNP_LAUNCH_UPDATE, SNP_LAUNCH_FINISH,
@@ -75,6 +79,39 @@ struct psp_blobs {
 	u32 first_len, reserved;
 	u64 second;
 	u32 second_len;
+} __packed;
+
+/* Policy of an SEV guest */
+enum { SEV_NODBG = 1, SEV_NOKS = 2, SEV_ES = 4 };
+
+struct psp_sev_start {
+	u32 handle, policy;
+	u64 dh_cert;
+	u32 dh_cert_len, reserved;
+	u64 session;
+	u32 session_len;
+} __packed;
+
+struct psp_sev_activate {
+	u32 handle, asid;
+} __packed;
+
+struct psp_sev_guest_status {
+	u32 handle, policy, asid;
+	u8 state;
+} __packed;
+
+/* LAUNCH_UPDATE_DATA, LAUNCH_UPDATE_VMSA, LAUNCH_MEASURE. */
+struct psp_sev_update {
+	u32 handle, reserved;
+	u64 address;
+	u32 len;
+} __packed;
+
+struct psp_sev_dbg {
+	u32 handle, reserved;
+	u64 src, dst;
+	u32 len;
 } __packed;
 
 enum { IX_INIT_RMP = 1, IX_LIST = 2, IX_RAPL = 4, IX_HIDING = 8, IX_TIO = 16 };
@@ -174,7 +211,9 @@ struct psp_vlek {
 
 _Static_assert(sizeof(struct psp_init) == 20 && sizeof(struct psp_init_ex) == 36 &&
 	       sizeof(struct psp_status) == 12 && sizeof(struct psp_blobs) == 28 &&
-	       sizeof(struct psp_init_snp) == 64 && sizeof(struct psp_snp_status) == 32 &&
+	       sizeof(struct psp_sev_start) == 36 && sizeof(struct psp_sev_activate) == 8 &&
+	       sizeof(struct psp_sev_guest_status) == 13 && sizeof(struct psp_sev_update) == 20 &&
+	       sizeof(struct psp_sev_dbg) == 28 && sizeof(struct psp_init_snp) == 64 && sizeof(struct psp_snp_status) == 32 &&
 	       sizeof(struct psp_start) == 48 && sizeof(struct psp_update) == 32 &&
 	       sizeof(struct psp_finish) == 64 && sizeof(struct psp_id_block) == 96 &&
 	       sizeof(struct psp_config) == 64 && sizeof(struct psp_vlek) == 16, "structures of the PSP");

@@ -28,6 +28,7 @@ void tests_no_rmp(void);
 void tests_psp_up(void);
 void tests_psp_states(void);
 void tests_psp_guest(void);
+void tests_psp_sev(void);
 void tests_psp_random(void);
 void tests_psp_down(void);
 
