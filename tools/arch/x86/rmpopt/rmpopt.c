@@ -319,6 +319,8 @@ static void read_kernel(const char *input)
 			bad_line("not text");
 		read_line(line);
 	}
+	if (!feof(file) && errno == EBUSY)
+		errx(2, "%s: CPUs are offline, or are isolated right now: try again", source);
 	if (!feof(file))
 		err(2, "%s", source);
 	if (!line_nr)
@@ -893,7 +895,7 @@ static void make_instance(const char *tracing)
 	static const int signals[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM };
 	sigset_t all, before;
 	unsigned int i;
-	int enable;
+	int enable, error;
 
 	if (asprintf(&instance, "%s/instances/rmpopt-%d", tracing, getpid()) < 0)
 		err(2, "path");
@@ -920,8 +922,12 @@ static void make_instance(const char *tracing)
 	if (enable < 0)
 		errx(2, "%s: %s: the kernel needs CONFIG_KVM_AMD_SEV and trace events of RMPOPT",
 		     path_text, strerror(errno));
-	if (write(enable, "1", 1) != 1)
-		err(2, "%s", path_text);
+	if (write(enable, "1", 1) != 1) {
+		error = errno;
+		/* The instance is in use as long as it is open. */
+		close(enable);
+		errx(2, "%s: %s", path_text, strerror(error));
+	}
 	close(enable);
 }
 
