@@ -111,9 +111,27 @@ static inline void rmpopt_take_stale(struct rmpopt_regions *r)
 
 	for_each_set_bit(region, r->reach, r->nr) {
 		/* Most are not stale, and locked operations are slow. */
-		if (test_bit(region, r->stale) && test_and_clear_bit(region, r->stale))
-			__set_bit(region, r->todo);
+		if (!test_bit(region, r->stale))
+			continue;
+		/* Pairs with rmpopt_is_due(): one of them is set meanwhile. */
+		__set_bit(region, r->todo);
+		test_and_clear_bit(region, r->stale);
 	}
+}
+
+/**
+ * rmpopt_is_due() - Whether the next pass, or the one that runs, visits a region
+ *
+ * @r: The regions.
+ * @region: Number of the region, in reach.
+ *
+ * Context: Any. The answer may be old.
+ * Return: Whether it does.
+ */
+static inline bool rmpopt_is_due(const struct rmpopt_regions *r, unsigned int region)
+{
+	/* The pass may change the second one meanwhile. */
+	return test_bit_acquire(region, r->stale) || data_race(test_bit(region, r->todo));
 }
 
 #endif

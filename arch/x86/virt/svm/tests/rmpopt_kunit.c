@@ -2098,6 +2098,15 @@ static void expect_file(struct kunit *test, const char *text)
 	"window 0-2047 cores 4 cpus 0-7\n" \
 	"window 1089-3136 cores 4 cpus 8-15\n"
 
+#define FILE_STALE			\
+	FILE_WINDOWS			\
+	"0-3 node 0 stale\n"		\
+	"1472-1472 node 0 stale\n"	\
+	"1664-1664 node 1 stale\n"	\
+	"1792-1792 node 1 stale\n"	\
+	"3008-3008 node 1 stale\n"	\
+	"3136-3136 node 1 stale\n"
+
 static void __init test_file(struct kunit *test)
 {
 	struct rmpopt_model *m = test->priv;
@@ -2105,14 +2114,7 @@ static void __init test_file(struct kunit *test)
 	invent_nodes(test);
 	expect_file(test, FILE_VERSION);
 	snp_setup_rmpopt();
-	expect_file(test,
-		    FILE_WINDOWS
-		    "0-3 node 0 stale\n"
-		    "1472-1472 node 0 stale\n"
-		    "1664-1664 node 1 stale\n"
-		    "1792-1792 node 1 stale\n"
-		    "3008-3008 node 1 stale\n"
-		    "3136-3136 node 1 stale\n");
+	expect_file(test, FILE_STALE);
 
 	/*
 	 * A core that is asked catches up first. It is not the one that has gone first, and
@@ -2137,9 +2139,12 @@ static void __init test_file(struct kunit *test)
 		    "1792-1792 node 1 optimized\n"
 		    "3008-3008 node 1 assigned\n"
 		    "3136-3136 node 1 optimized\n");
-	/* Once for each region, by one core of each window, in process context. */
+	/*
+	 * Once for each region, by one core of each window, in process context. To catch
+	 * up is a slice, and to ask is another.
+	 */
 	KUNIT_EXPECT_EQ(test, m->nr_query, 9);
-	KUNIT_EXPECT_EQ(test, m->nr_moved, 2);
+	KUNIT_EXPECT_EQ(test, m->nr_moved, 4);
 	KUNIT_EXPECT_EQ(test, m->nr_ipi, 0);
 	KUNIT_EXPECT_EQ(test, m->cpu, 2);
 
@@ -2147,6 +2152,33 @@ static void __init test_file(struct kunit *test)
 	reset_counts(m);
 	expect_file(test, FILE_VERSION);
 	KUNIT_EXPECT_EQ(test, m->nr_query, 0);
+}
+
+/* All that the pass had to visit has been visited once the first region was looked at. */
+static void end_of_pass(struct rmpopt_model *m, const struct model_step *step)
+{
+	if (step->point == POINT_AFTER_INSN)
+		bitmap_zero(rmpopt_regions.todo, rmpopt_regions.nr);
+}
+
+/* What a pass has taken is stale until it has visited that. */
+static void __init test_file_during_pass(struct kunit *test)
+{
+	struct rmpopt_model *m = test->priv;
+
+	invent_nodes(test);
+	snp_setup_rmpopt();
+	rmpopt_take_stale(&rmpopt_regions);
+	expect_file(test, FILE_STALE);
+	m->hook = end_of_pass;
+	expect_file(test, FILE_STALE);
+	m->hook = NULL;
+
+	/* Marks all of it anew. */
+	snp_cleanup_rmpopt();
+	snp_setup_rmpopt();
+	run_pass_and_ticks(test);
+	expect_covered(test);
 }
 
 static void __init test_file_outside(struct kunit *test)
@@ -2194,7 +2226,7 @@ static void __init test_file_fails(struct kunit *test)
 	run_pass_and_ticks(test);
 	reset_counts(m);
 
-	for (i = 1; i <= 2; i++) {
+	for (i = 1; i <= 3; i++) {
 		m->fail_alloc = i;
 		KUNIT_EXPECT_EQ(test, rmpopt_show(&m_seq, NULL), -ENOMEM);
 		KUNIT_EXPECT_EQ(test, m->fail_alloc, 0);
@@ -2202,7 +2234,7 @@ static void __init test_file_fails(struct kunit *test)
 
 	/* As while a system is suspended. */
 	cpumask_clear_cpu(6, &m->online);
-	KUNIT_EXPECT_EQ(test, rmpopt_show(&m_seq, NULL), -EAGAIN);
+	KUNIT_EXPECT_EQ(test, rmpopt_show(&m_seq, NULL), -EBUSY);
 	KUNIT_EXPECT_EQ(test, m->nr_query, 0);
 	cpumask_set_cpu(6, &m->online);
 }
@@ -2310,6 +2342,7 @@ static struct kunit_case rmpopt_test_cases[] __refdata = {
 	KUNIT_CASE_PARAM(test_trace_behind, topology_gen_params),
 	KUNIT_CASE(test_trace_catch_up),
 	KUNIT_CASE(test_file),
+	KUNIT_CASE(test_file_during_pass),
 	KUNIT_CASE(test_file_outside),
 	KUNIT_CASE(test_file_fails),
 	KUNIT_CASE_SLOW(test_hotplug_frozen),
