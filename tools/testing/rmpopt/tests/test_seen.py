@@ -21,20 +21,15 @@ GUEST = 'snp_vm --vms 1 --memory 16M --node 2 </dev/null'
 
 
 class Seen(Windows):
-    # By region, the node of its memory, and by core the node of its CPUs
-    ram: dict[int, int] = {}
-    nodes_of_cores: dict[int, int] = {}
-
-    def set_up(self):
-        super().set_up()
-        self.ram, self.nodes_of_cores, _ = numa.topology(self)
-
     def asked(self, since):
         """RMPOPT that changes nothing: function 1"""
         return self.events('rmpopt', since=since, value=1)
 
-    def says(self, text, seen, stale=frozenset()):
-        """What the tool has printed is right, but for regions that are STALE."""
+    def seen(self):
+        return json.loads(self.check(SEEN))
+
+    def says(self, text, seen):
+        """What the tool has printed is right, of a host with nothing stale."""
         _, tables, _ = self.now_optimized()
         windows: dict[int, list[int]] = {}
         for core in range(self.cores()):
@@ -59,8 +54,6 @@ class Seen(Windows):
             cores = [core for core in tables if region * GB in self.in_window(core)]
             if not cores:
                 wanted = {'outside'}
-            elif region in stale:
-                wanted = {'stale'}
             else:
                 wanted = {'optimized' if region * GB in tables[core] else 'assigned' for core in cores}
             if {(node, state) for state in wanted} != {found.pop(region, None)}:
@@ -90,7 +83,7 @@ def test_file(m):
     m.trace_ipis()
 
     begun = m.now()
-    seen = json.loads(m.check(SEEN))
+    seen = m.seen()
     m.says('after the first pass', seen)
     asked = [e for e in m.asked(begun) if e['address'] in m.in_reach()]
     m.equal('one query for each region in reach', m.in_reach(), sorted(e['address'] for e in asked))
@@ -105,12 +98,13 @@ def test_file(m):
     m.check('rmpopt -c')
 
     vms = m.guests('--vms 2 --memory 16M --node 2')
-    m.says('with guests', json.loads(m.check(SEEN)))
-    m.judge('it is assigned', (2, "assigned") in states(json.loads(m.check(SEEN))).values())
+    seen = m.seen()
+    m.says('with guests', seen)
+    m.judge('it is assigned', (2, 'assigned') in states(seen).values())
     m.check('rmpopt -c')
     m.equal('guests end well', 0, vms.close())
     m.settle()
-    m.says('after they ended', json.loads(m.check(SEEN)))
+    m.says('after they ended', m.seen())
 
     # In one command: the clock jumps meanwhile.
     begun = m.now()
@@ -127,7 +121,7 @@ def test_file(m):
         f'{stale} stale, {cleared} cleared',
     )
     m.settle()
-    m.says('after the pass', json.loads(m.check(SEEN)))
+    m.says('after the pass', m.seen())
     m.equal('no IPI on account of RMPOPT', 0, m.ipis())
 
 
@@ -169,7 +163,7 @@ def test_process(m):
         program = m.program(f'taskset -c {cpus} sleep 2147483647')
         pid = m.check(f'cat {program.dir}/pid').strip()
         m.wait(lambda pid=pid: 'sleep' in m.check(f'cat /proc/{pid}/comm'), 'taskset to start sleep')
-        pages, found = pages_of(m, pid), states(json.loads(m.check(SEEN)))
+        pages, found = pages_of(m, pid), states(m.seen())
         reach = {pa // GB for pa in m.in_window(core)}
         sums = dict.fromkeys(('optimized', 'assigned', 'stale', 'outside'), 0)
         for region, number in pages.items():
@@ -189,7 +183,7 @@ def test_process(m):
             ),
             m.check(f'rmpopt -p {pid} --exact').strip(),
         )
-        m.check(f'kill {pid}')
+        program.kill()
 
 
 @scenario('follow, M1', **seen_machine())
@@ -211,9 +205,7 @@ def test_follow(m):
     ]
     m.equal('what a guest has cost is optimized again', cleared, {region for region, _ in found})
     m.judge('after the delay', found and all(9.9 < seconds < 12 for _, seconds in found), found)
-    m.check(f'kill $(cat {program.dir}/pid)')
-    m.wait(lambda: (program.status(),) if program.status() is not None else None, 'its end')
-    m.equal('it ends well', 0, program.status())
+    m.equal('it ends well', 0, program.kill())
     m.equal('its tracing instance is gone', '', m.check(f'ls {TRACE}/instances').strip())
 
 
@@ -251,7 +243,7 @@ def seen_in_storm(m, conversions):
     m.equal('all states are among it', {'optimized', 'assigned', 'stale', 'outside'}, kinds)
     m.check('rmmod rmp_storm')
     m.settle()
-    m.says('when it is calm again', json.loads(m.check(SEEN)))
+    m.says('when it is calm again', m.seen())
 
 
 @scenario('file in a storm, M1', virtual_time=False, **seen_machine())

@@ -41,13 +41,15 @@ def choose(ram, distances, nodes):
 class Windows(test_stale.Stale):
     # Windows of cores that had one before this kernel
     adopted: dict[int, int] = {}
+    # The node of each region of RAM
+    ram: dict[int, int] = {}
 
     def set_up(self):
         """The same, with the windows that each core should have"""
         pieces = self.arguments['devices'][0].split('ram=')[1].split('/')
         self.covered = sorted({*self.covered, *(int(piece.split('G')[0]) * GB for piece in pieces)})
-        ram, cores, distances = numa.topology(self)
-        windows = choose(ram, distances, set(cores.values()))
+        self.ram, cores, distances = numa.topology(self)
+        windows = choose(self.ram, distances, set(cores.values()))
         self.windows = {core: windows[node] * GB for core, node in cores.items()} | self.adopted
         super().set_up()
 
