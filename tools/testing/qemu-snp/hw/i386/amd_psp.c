@@ -608,7 +608,16 @@ static uint32_t sev_pdh_cert_export(AMDPSP *s, void *buf, uint64_t pa)
     return ret;
 }
 
-bool psp_asid_is_used(AMDPSP *s, uint32_t asid)
+void psp_asid_range(uint32_t *min_sev_asid, uint32_t *max_asid)
+{
+    uint32_t unused;
+
+    cpu_x86_cpuid(&X86_CPU(first_cpu)->env, 0x8000001f, 0, &unused, &unused,
+                  max_asid, min_sev_asid);
+}
+
+/* Whether any guest has that ASID */
+static bool psp_asid_is_used(AMDPSP *s, uint32_t asid)
 {
     GHashTableIter iter;
     PSPGuest *guest;
@@ -629,7 +638,22 @@ bool psp_asid_is_used(AMDPSP *s, uint32_t asid)
     return false;
 }
 
-static uint32_t sev_df_flush(AMDPSP *s, void *buf, uint64_t pa)
+uint32_t psp_activate(AMDPSP *s, uint32_t *guest_asid, uint32_t asid)
+{
+    if (*guest_asid) {
+        return PSP_ACTIVE;
+    }
+    if (psp_asid_is_used(s, asid)) {
+        return PSP_ASID_OWNED;
+    }
+    if (test_bit(asid, s->asids_dirty)) {
+        return PSP_DFFLUSH_REQUIRED;
+    }
+    *guest_asid = asid;
+    return PSP_SUCCESS;
+}
+
+uint32_t psp_df_flush(AMDPSP *s, void *buf, uint64_t pa)
 {
     bitmap_zero(s->asids_dirty, PSP_ASIDS);
     return PSP_SUCCESS;
@@ -684,7 +708,7 @@ static const PSPCommand sev_commands[PSP_SEV_GUEST_COMMANDS] = {
     [0x08] = { "PDH_CERT_EXPORT", sev_pdh_cert_export,
                sizeof(SEVDataPDHCertExport), PSP_NEEDS_LEGACY_UP },
     [0x09] = { "PDH_GEN", sev_new_key, 0, PSP_NEEDS_LEGACY_UP },
-    [0x0a] = { "DF_FLUSH", sev_df_flush, 0, PSP_NEEDS_LEGACY_UP },
+    [0x0a] = { "DF_FLUSH", psp_df_flush, 0, PSP_NEEDS_LEGACY_UP },
     [0x0b] = { "DOWNLOAD_FIRMWARE", sev_download_firmware,
                sizeof(SEVDataDownloadFirmware) },
     [0x0c] = { "GET_ID", sev_get_id, sizeof(SEVDataOutput) },

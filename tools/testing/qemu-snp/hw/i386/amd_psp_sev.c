@@ -43,15 +43,6 @@ static SEVGuest *sev_find_guest(AMDPSP *s, uint32_t handle)
     return g_hash_table_lookup(s->sev_guests, GUINT_TO_POINTER(handle));
 }
 
-/* The first ASID of SEV guests without SEV-ES, and the last one */
-static void sev_asid_range(uint32_t *min_sev_asid, uint32_t *max_asid)
-{
-    uint32_t unused;
-
-    cpu_x86_cpuid(&X86_CPU(first_cpu)->env, 0x8000001f, 0, &unused, &unused,
-                  max_asid, min_sev_asid);
-}
-
 /* Whether a guest is in that state, and has an ASID if it needs one */
 static uint32_t sev_check_guest(const SEVGuest *guest,
                                 AmdPspSevGuestState state)
@@ -125,22 +116,12 @@ static uint32_t sev_activate(AMDPSP *s, void *buf, uint64_t pa)
     if (!guest) {
         return PSP_INVALID_GUEST;
     }
-    sev_asid_range(&min_sev_asid, &max_asid);
+    psp_asid_range(&min_sev_asid, &max_asid);
     if (!asid || asid > max_asid ||
         !(guest->policy & POLICY_ES) != (asid >= min_sev_asid)) {
         return PSP_INVALID_ASID;
     }
-    if (guest->asid) {
-        return PSP_ACTIVE;
-    }
-    if (psp_asid_is_used(s, asid)) {
-        return PSP_ASID_OWNED;
-    }
-    if (test_bit(asid, s->asids_dirty)) {
-        return PSP_DFFLUSH_REQUIRED;
-    }
-    guest->asid = asid;
-    return PSP_SUCCESS;
+    return psp_activate(s, &guest->asid, asid);
 }
 
 static uint32_t sev_deactivate(AMDPSP *s, void *buf, uint64_t pa)

@@ -456,12 +456,6 @@ static uint32_t snp_shutdown_ex(AMDPSP *s, void *buf, uint64_t pa)
     return snp_shutdown_common(s, flags);
 }
 
-static uint32_t snp_df_flush(AMDPSP *s, void *buf, uint64_t pa)
-{
-    bitmap_zero(s->asids_dirty, PSP_ASIDS);
-    return PSP_SUCCESS;
-}
-
 static PSPGuest *snp_find_guest(AMDPSP *s, uint64_t context)
 {
     context &= ~AMD_C_BIT;
@@ -552,7 +546,7 @@ static uint32_t snp_activate(AMDPSP *s, void *buf, uint64_t pa)
     const SNPDataActivate *data = buf;
     PSPGuest *guest = snp_find_guest(s, le64_to_cpu(data->gctx_address));
     uint32_t asid = le32_to_cpu(data->asid);
-    uint32_t unused, min_sev_asid;
+    uint32_t min_sev_asid, max_asid;
 
     if (!guest) {
         return PSP_INVALID_GUEST;
@@ -560,22 +554,11 @@ static uint32_t snp_activate(AMDPSP *s, void *buf, uint64_t pa)
     if (guest->state == PSP_GUEST_INIT) {
         return PSP_INVALID_GUEST_STATE;
     }
-    cpu_x86_cpuid(&X86_CPU(first_cpu)->env, 0x8000001f, 0, &unused, &unused,
-                  &unused, &min_sev_asid);
+    psp_asid_range(&min_sev_asid, &max_asid);
     if (!asid || asid >= min_sev_asid) {
         return PSP_INVALID_ASID;
     }
-    if (guest->asid) {
-        return PSP_ACTIVE;
-    }
-    if (psp_asid_is_used(s, asid)) {
-        return PSP_ASID_OWNED;
-    }
-    if (test_bit(asid, s->asids_dirty)) {
-        return PSP_DFFLUSH_REQUIRED;
-    }
-    guest->asid = asid;
-    return PSP_SUCCESS;
+    return psp_activate(s, &guest->asid, asid);
 }
 
 /*
@@ -983,7 +966,7 @@ const PSPCommand psp_snp_commands[PSP_COMMANDS - PSP_SNP_COMMANDS] = {
     SNP(0x82) = { "SNP_SHUTDOWN", snp_shutdown, 0, ONLY_SNP },
     SNP(0x83) = { "SNP_PLATFORM_STATUS", snp_platform_status,
                   sizeof(SNPDataAddress) },
-    SNP(0x84) = { "SNP_DF_FLUSH", snp_df_flush, 0, PSP_NEEDS_SNP_INIT },
+    SNP(0x84) = { "SNP_DF_FLUSH", psp_df_flush, 0, PSP_NEEDS_SNP_INIT },
     SNP(0x85) = { "SNP_INIT_EX", snp_init_ex, sizeof(SNPDataInitEx),
                   BOTH_UNINIT },
     SNP(0x86) = { "SNP_SHUTDOWN_EX", snp_shutdown_ex,

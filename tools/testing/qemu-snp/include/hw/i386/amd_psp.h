@@ -261,8 +261,14 @@ uint32_t psp_check_output(AMDPSP *s, uint64_t pa, uint64_t size);
 uint32_t psp_check_length(AMDPSP *s, uint64_t pa, uint32_t given,
                           uint32_t needed);
 
-/* Whether any guest has that ASID */
-bool psp_asid_is_used(AMDPSP *s, uint32_t asid);
+/* The first ASID of SEV guests without SEV-ES, and the last one */
+void psp_asid_range(uint32_t *min_sev_asid, uint32_t *max_asid);
+
+/* Gives an ASID to a guest that may have it, and keeps it in @guest_asid */
+uint32_t psp_activate(AMDPSP *s, uint32_t *guest_asid, uint32_t asid);
+
+/* DF_FLUSH and SNP_DF_FLUSH */
+uint32_t psp_df_flush(AMDPSP *s, void *buf, uint64_t pa);
 
 /* All SEV guests; their ASIDs need a flush */
 void psp_sev_remove_guests(AMDPSP *s);
