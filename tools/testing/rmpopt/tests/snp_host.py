@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import zlib
+from collections import Counter
 
 import pytest
 
@@ -412,11 +413,19 @@ class SnpHost(host.Host):
                     {pa for pa in wanted if pa >= 4 * GB},
                 )
             return good
-        before, expected = self.before[0], dict(self.before[1])
-        for pa, number in self.leaked.items():
-            expected[pa] = expected.get(pa, 0) + number
-        good &= self.equal(f'{text}: what was before', before - set(self.leaked), wanted)
-        return self.equal(f'{text}: assigned pages as before', expected, pages) and good
+        good &= self.equal(f'{text}: what was before', self.before[0] - set(self.leaked), wanted)
+        return self.equal(f'{text}: assigned pages as before', self.expected_pages(), pages) and good
+
+    def expected_pages(self):
+        """How many pages have to be assigned, by region"""
+        return dict(Counter(self.before[1]) + Counter(self.leaked))
+
+    def stay_assigned(self, text, number):
+        """So many pages more than before stay assigned, in whatever region, and are leaked."""
+        pages = Counter({pa: region['assigned'] for pa, region in self.regions().items()})
+        found = pages - Counter(self.expected_pages())
+        self.equal(f'{text}: pages stay assigned', number, found.total())
+        self.leaked = dict(Counter(self.leaked) + found)
 
     def one_pass(self, text, entries, start, held=False, regions=None):
         """
