@@ -651,6 +651,7 @@ static uint32_t snp_launch_page(PSPGuest *guest, LaunchPage type, uint64_t pa,
 {
     g_autofree uint8_t *page = g_malloc(RMP_PAGE_4K);
     uint64_t lo = snp_entry_lo(amd_snp_entry(amd_snp, pa));
+    unsigned vmpl;
 
     psp_read(pa, page, RMP_PAGE_4K);
     switch (type) {
@@ -667,6 +668,11 @@ static uint32_t snp_launch_page(PSPGuest *guest, LaunchPage type, uint64_t pa,
     snp_extend_digest(guest, type, lo & RMP_GPA_MASK, page, perms);
     lo = (lo & ~RMP_IMMUTABLE) | RMP_VALIDATED;
     psp_set_entry(pa, type == LAUNCH_VMSA ? lo | RMP_VMSA : lo);
+    qemu_spin_lock(&amd_snp->lock);
+    for (vmpl = 1; vmpl < RMP_VMPLS; vmpl++) {
+        snp_entry_set_perms(amd_snp_entry(amd_snp, pa), vmpl, perms[vmpl - 1]);
+    }
+    qemu_spin_unlock(&amd_snp->lock);
     guest->pages++;
     return PSP_SUCCESS;
 }

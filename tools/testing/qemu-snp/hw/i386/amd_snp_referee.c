@@ -120,7 +120,7 @@ static bool snp_region_counts_agree(AMDSNPHost *s, uint64_t region)
         for (i = 0; i < RMP_ENTRIES_2M; i++) {
             counts += snp_entry_weight(snp_entry_lo(entry + i));
         }
-        if (counts != le64_to_cpu(entry->counts)) {
+        if (counts != (le64_to_cpu(entry->hi) & RMP_COUNTS_MASK)) {
             return false;
         }
     }

@@ -55,9 +55,9 @@ bool amd_snp_blocked(AMDSNPHost *s, hwaddr pa, uint64_t mapping)
 static void snp_add_to_counts(RMPEntry *base, uint64_t n)
 {
     if (n) {
-        uint64_t counts = le64_to_cpu(qatomic_read(&base->counts));
+        uint64_t hi = le64_to_cpu(qatomic_read(&base->hi));
 
-        qatomic_set(&base->counts, cpu_to_le64(counts + n));
+        qatomic_set(&base->hi, cpu_to_le64(hi + n));
     }
 }
 
@@ -73,6 +73,7 @@ void amd_snp_set_entry(AMDSNPHost *s, hwaddr pa, uint64_t lo)
     /* A large mapping must not miss what is assigned: the count is first */
     snp_add_to_counts(base, snp_entry_weight(lo));
     qatomic_set(&entry->lo, cpu_to_le64(lo));
+    qatomic_set(&entry->hi, entry->hi & ~cpu_to_le64(RMP_PERMS_MASK));
     snp_add_to_counts(base, -snp_entry_weight(old));
 }
 

@@ -40,6 +40,14 @@ OBJECT_DECLARE_SIMPLE_TYPE(AMDSNPHost, AMD_SNP_HOST)
 #define RMP_VMSA                (1ULL << 61)
 #define RMP_VALIDATED           (1ULL << 62)
 
+/* What the instructions that change an entry return */
+#define RMP_SUCCESS             0
+#define RMP_FAIL_INPUT          1
+#define RMP_FAIL_PERMISSION     2
+#define RMP_FAIL_INUSE          3
+#define RMP_FAIL_OVERLAP        4
+#define RMP_FAIL_SIZEMISMATCH   6
+
 #define RMP_BOOKKEEPING_SIZE    (16 * KiB)
 #define RMP_RST_ENTRIES         512
 #define RMP_PAGE_4K             (4 * KiB)
@@ -48,8 +56,11 @@ OBJECT_DECLARE_SIMPLE_TYPE(AMDSNPHost, AMD_SNP_HOST)
 
 typedef struct RMPEntry {
     uint64_t lo;
-    /* Used in the entry of a 2 MB aligned page only */
-    uint64_t counts;
+    /*
+     * Permissions of VMPL1 to VMPL3. In the entry of a 2 MB aligned page the
+     * counts besides. Where real hardware has the permissions is not known.
+     */
+    uint64_t hi;
 } RMPEntry;
 QEMU_BUILD_BUG_ON(sizeof(RMPEntry) != RMP_ENTRY_SIZE);
 
@@ -66,6 +77,21 @@ QEMU_BUILD_BUG_ON(sizeof(RMPSegmentTable) != 4096);
 /* The second quadword of the entry of a 2 MB aligned page counts 4 KB pages */
 #define RMP_COUNT_ASSIGNED_SHIFT        0
 #define RMP_COUNT_FIXED_SHIFT           32
+#define RMP_COUNT_LENGTH                10
+#define RMP_COUNTS_MASK \
+    (MAKE_64BIT_MASK(RMP_COUNT_ASSIGNED_SHIFT, RMP_COUNT_LENGTH) | \
+     MAKE_64BIT_MASK(RMP_COUNT_FIXED_SHIFT, RMP_COUNT_LENGTH))
+
+/* Permissions of a VMPL in an RMP entry, those of RMPADJUST */
+#define RMP_VMPLS                       4
+#define RMP_PERM_READ                   (1 << 0)
+#define RMP_PERM_WRITE                  (1 << 1)
+#define RMP_PERM_EXEC_USER              (1 << 2)
+#define RMP_PERM_EXEC_SUPERVISOR        (1 << 3)
+#define RMP_PERM_SUPERVISOR_SHADOW_STACK (1 << 4)
+#define RMP_PERM_ALL                    0x1f
+#define RMP_PERM_SHIFT(vmpl)            (16 + 5 * ((vmpl) - 1))
+#define RMP_PERMS_MASK                  MAKE_64BIT_MASK(RMP_PERM_SHIFT(1), 15)
 
 /* RMP_CFG */
 #define RMP_CFG_SEGMENTED       (1ULL << 0)
@@ -311,14 +337,32 @@ static inline uint64_t snp_entry_weight(uint64_t lo)
 /* In the entry of a 2 MB aligned page: number of assigned 4 KB entries */
 static inline uint64_t snp_entry_count(const RMPEntry *entry)
 {
-    return (uint32_t)le64_to_cpu(qatomic_read(&entry->counts));
+    return extract64(le64_to_cpu(qatomic_read(&entry->hi)),
+                     RMP_COUNT_ASSIGNED_SHIFT, RMP_COUNT_LENGTH);
 }
 
 /* ... and whether nothing there is assigned or fixed */
 static inline bool snp_entry_clean(const RMPEntry *entry)
 {
-    return !qatomic_read(&entry->counts) &&
+    return !(le64_to_cpu(qatomic_read(&entry->hi)) & RMP_COUNTS_MASK) &&
            !(snp_entry_lo(entry) & (RMP_ASSIGNED | RMP_IMMUTABLE));
+}
+
+/* What a VMPL may do with the page, RMP_PERM_* */
+static inline unsigned snp_entry_perms(const RMPEntry *entry, unsigned vmpl)
+{
+    return vmpl ? extract64(le64_to_cpu(qatomic_read(&entry->hi)),
+                            RMP_PERM_SHIFT(vmpl), 5) : RMP_PERM_ALL;
+}
+
+/* That may change for VMPL1 to VMPL3. The lock is held. */
+static inline void snp_entry_set_perms(RMPEntry *entry, unsigned vmpl,
+                                       unsigned perms)
+{
+    uint64_t hi = le64_to_cpu(qatomic_read(&entry->hi));
+
+    qatomic_set(&entry->hi, cpu_to_le64(deposit64(hi, RMP_PERM_SHIFT(vmpl), 5,
+                                                  perms)));
 }
 
 /**
@@ -326,6 +370,8 @@ static inline bool snp_entry_clean(const RMPEntry *entry)
  * @s: the RMP; its lock is held
  * @pa: the page, which the RMP covers
  * @lo: the first quadword
+ *
+ * VMPL1 to VMPL3 lose all permissions.
  *
  * Takes the optimization of the region from all cores when the page becomes
  * assigned. TLBs have to be flushed then, once the lock has been released.

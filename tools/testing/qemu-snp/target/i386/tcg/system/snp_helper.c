@@ -32,12 +32,6 @@
 #include "tcg/helper-tcg.h"
 #include "trace/trace-target_i386.h"
 
-/* Return codes in EAX */
-#define RMP_SUCCESS             0
-#define RMP_FAIL_INPUT          1
-#define RMP_FAIL_PERMISSION     2
-#define RMP_FAIL_OVERLAP        4
-
 #define RMPOPT_VERIFY           0
 #define RMPOPT_QUERY            1
 
@@ -252,6 +246,12 @@ bool helper_snp_wrmsr(CPUX86State *env, uint32_t msr, uint64_t val)
         reg = &env->msr_rmp_cfg;
         mask = has_segmented_rmp(env) ? RMP_CFG_MASK : 0;
         break;
+    case MSR_AMD64_SEV_ES_GHCB:
+        if (!(env->sev_status & MSR_AMD64_SEV_STATUS_SEV_ES)) {
+            return false;
+        }
+        env->sev_es_ghcb = val;
+        return true;
     default:
         /* SEV_STATUS is read-only */
         return false;
@@ -290,8 +290,11 @@ bool helper_snp_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *val)
     case MSR_AMD64_RMPOPT_BASE:
         *val = qatomic_read(&snp->core->base);
         return has_rmpopt(env);
+    case MSR_AMD64_SEV_ES_GHCB:
+        *val = env->sev_es_ghcb;
+        return env->sev_status & MSR_AMD64_SEV_STATUS_SEV_ES;
     default:
-        /* SEV_STATUS: no guest */
+        *val = env->sev_status;
         return true;
     }
 }
@@ -367,6 +370,22 @@ bool x86_cpu_snp_write_allowed(CPUX86State *env, hwaddr pa, uint64_t mapping,
     return false;
 }
 
+bool x86_cpu_snp_owns_page(CPUX86State *env, hwaddr pa)
+{
+    return !snp_enabled(env) ||
+           !amd_snp_blocked(amd_snp, pa & ~AMD_C_BIT, RMP_PAGE_4K);
+}
+
+/* The guest that the vCPU runs may write to its own memory. */
+static bool is_page_of_guest(CPUX86State *env, hwaddr pa)
+{
+    RMPEntry *entry = amd_snp_entry(amd_snp, pa);
+
+    return env->snp_asid && entry &&
+           (snp_entry_lo(entry) & RMP_ASID_MASK) >> RMP_ASID_SHIFT ==
+           env->snp_asid;
+}
+
 /*
  * Searches the TLB of a vCPU for memory that may not be written any more: what
  * has been assigned, and large pages around it. Whether it is free again by now
@@ -380,7 +399,8 @@ static void snp_audit_tlb(CPUState *cs, run_on_cpu_data data)
                     RMP_PAGE_2M : RMP_PAGE_4K;
     int mode, i;
 
-    if (!amd_snp_blocked(amd_snp, pa, RMP_PAGE_4K)) {
+    if (!amd_snp_blocked(amd_snp, pa, RMP_PAGE_4K) ||
+        is_page_of_guest(cpu_env(cs), pa)) {
         return;
     }
     for (mode = 0; mode < NB_MMU_MODES; mode++) {
@@ -432,7 +452,7 @@ static void snp_flush_all(CPUX86State *env, hwaddr pa, bool large)
 }
 
 /* OF, SF, ZF, AF and PF follow the result; CF is left alone (assumption) */
-static void snp_set_result(CPUX86State *env, uint32_t result)
+void x86_cpu_snp_set_result(CPUX86State *env, uint32_t result)
 {
     uint32_t eflags = cpu_cc_compute_all(env);
 
@@ -443,7 +463,7 @@ static void snp_set_result(CPUX86State *env, uint32_t result)
     env->regs[R_EAX] = result;
 }
 
-static void snp_set_carry(CPUX86State *env, bool carry)
+void x86_cpu_snp_set_carry(CPUX86State *env, bool carry)
 {
     uint32_t eflags = cpu_cc_compute_all(env) & ~CC_C;
 
@@ -462,9 +482,12 @@ static void snp_check_host(CPUX86State *env, bool needs_snp, uintptr_t ra)
     }
 }
 
-/* The lock is held. *@assigns: some page has become assigned. */
+/*
+ * The lock is held. *@assigns: some page has become assigned. *@guest: ASID of
+ * the guest that has lost some page, or 0.
+ */
 static uint32_t snp_rmpupdate(AMDSNPHost *s, hwaddr pa, uint64_t gpa,
-                              uint64_t state, bool *assigns)
+                              uint64_t state, bool *assigns, uint32_t *guest)
 {
     unsigned assigned = extract64(state, RMP_STATE_ASSIGNED_SHIFT, 8);
     unsigned page_size = extract64(state, RMP_STATE_PAGE_SIZE_SHIFT, 8);
@@ -500,7 +523,12 @@ static uint32_t snp_rmpupdate(AMDSNPHost *s, hwaddr pa, uint64_t gpa,
         return RMP_FAIL_OVERLAP;
     }
 
+    if (snp_vmsa_in_use(pa, size)) {
+        return RMP_FAIL_INUSE;
+    }
+
     *assigns = assigned && !(old & RMP_ASSIGNED);
+    *guest = (old & RMP_ASID_MASK) >> RMP_ASID_SHIFT;
     lo = !assigned ? 0 : RMP_ASSIGNED | gpa |
          (page_size ? RMP_PAGE_SIZE_2M : 0) | (immutable ? RMP_IMMUTABLE : 0) |
          (uint64_t)asid << RMP_ASID_SHIFT;
@@ -518,6 +546,7 @@ void helper_rmpupdate(CPUX86State *env)
     X86CPU *cpu = env_archcpu(env);
     hwaddr pa = env->regs[R_EAX];
     uint64_t gpa, state;
+    uint32_t guest = 0;
     uint32_t result;
     bool assigns = false;
 
@@ -529,7 +558,7 @@ void helper_rmpupdate(CPUX86State *env)
     qemu_spin_lock(&amd_snp->lock);
     result = amd_snp_rmpupdate_failure(amd_snp);
     if (!result) {
-        result = snp_rmpupdate(amd_snp, pa, gpa, state, &assigns);
+        result = snp_rmpupdate(amd_snp, pa, gpa, state, &assigns, &guest);
     }
     qemu_spin_unlock(&amd_snp->lock);
 
@@ -537,15 +566,18 @@ void helper_rmpupdate(CPUX86State *env)
     trace_amd_snp_rmpupdate(CPU(cpu)->cpu_index, pa, gpa, state, result);
     if (assigns) {
         snp_flush_all(env, pa, extract64(state, RMP_STATE_PAGE_SIZE_SHIFT, 1));
+    } else if (guest) {
+        snp_flush_guest(env, guest);
     }
-    snp_set_result(env, result);
+    x86_cpu_snp_set_result(env, result);
 }
 
-/* The lock is held */
-static uint32_t snp_psmash(AMDSNPHost *s, hwaddr pa)
+/* The lock is held. *@guest: ASID of the guest whose page it is, or 0 */
+static uint32_t snp_psmash(AMDSNPHost *s, hwaddr pa, uint32_t *guest)
 {
     RMPEntry *entry = amd_snp_entry(s, pa);
     hwaddr end = pa + RMP_PAGE_2M;
+    unsigned vmpl, perms[RMP_VMPLS];
     uint64_t lo;
 
     if (pa % RMP_PAGE_2M || !entry) {
@@ -558,9 +590,19 @@ static uint32_t snp_psmash(AMDSNPHost *s, hwaddr pa)
     if (lo & RMP_IMMUTABLE) {
         return RMP_FAIL_PERMISSION;
     }
+    for (vmpl = 1; vmpl < RMP_VMPLS; vmpl++) {
+        perms[vmpl] = snp_entry_perms(entry, vmpl);
+    }
+    *guest = (lo & RMP_ASID_MASK) >> RMP_ASID_SHIFT;
+    /* All pieces get what the guest has made of the first one's entry. */
+    lo &= RMP_VALIDATED | RMP_VMSA;
     for (; pa < end; pa += RMP_PAGE_4K) {
         entry = amd_snp_entry(s, pa);
-        amd_snp_set_entry(s, pa, snp_entry_lo(entry) & ~RMP_PAGE_SIZE_2M);
+        amd_snp_set_entry(s, pa,
+                          (snp_entry_lo(entry) & ~RMP_PAGE_SIZE_2M) | lo);
+        for (vmpl = 1; vmpl < RMP_VMPLS; vmpl++) {
+            snp_entry_set_perms(entry, vmpl, perms[vmpl]);
+        }
     }
     return RMP_SUCCESS;
 }
@@ -569,17 +611,21 @@ void helper_psmash(CPUX86State *env)
 {
     X86CPU *cpu = env_archcpu(env);
     hwaddr pa = env->regs[R_EAX];
+    uint32_t guest = 0;
     uint32_t result;
 
     snp_check_host(env, true, GETPC());
     qemu_spin_lock(&amd_snp->lock);
-    result = snp_psmash(amd_snp, pa);
+    result = snp_psmash(amd_snp, pa, &guest);
     qemu_spin_unlock(&amd_snp->lock);
 
-    /* All of it was assigned before, so no TLB allows writes */
+    /* All of it was assigned before, so no TLB allows the host to write. */
+    if (guest) {
+        snp_flush_guest(env, guest);
+    }
     snp_count(&cpu->snp->stats.psmash, 1);
     trace_amd_snp_psmash(CPU(cpu)->cpu_index, pa, result);
-    snp_set_result(env, result);
+    x86_cpu_snp_set_result(env, result);
 }
 
 void helper_rmpread(CPUX86State *env)
@@ -595,7 +641,7 @@ void helper_rmpread(CPUX86State *env)
     /* Assumption: SNP_EN does not matter, as Linux looks entries up early */
     entry = amd_snp ? amd_snp_entry(amd_snp, pa) : NULL;
     if (!entry) {
-        snp_set_result(env, RMP_FAIL_INPUT);
+        x86_cpu_snp_set_result(env, RMP_FAIL_INPUT);
         return;
     }
     base = amd_snp_entry(amd_snp, QEMU_ALIGN_DOWN(pa, RMP_PAGE_2M));
@@ -615,7 +661,7 @@ void helper_rmpread(CPUX86State *env)
     }
     cpu_stq_data_ra(env, ptr, lo & RMP_GPA_MASK, GETPC());
     cpu_stq_data_ra(env, ptr + 8, state, GETPC());
-    snp_set_result(env, RMP_SUCCESS);
+    x86_cpu_snp_set_result(env, RMP_SUCCESS);
 }
 
 /* Whether nothing in the region is assigned. The lock is held. */
@@ -769,5 +815,5 @@ void helper_rmpopt(CPUX86State *env)
                    before.rmpopt_entries_read,
         .irqs = env->eflags & IF_MASK,
     });
-    snp_set_carry(env, optimized);
+    x86_cpu_snp_set_carry(env, optimized);
 }
