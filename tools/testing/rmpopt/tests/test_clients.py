@@ -43,7 +43,6 @@ class Limit:
 
 SEGMENTED = Limit('RMP table was not read successfully', '``snphost ok`` looks for RMP_END')
 UNKNOWN_CPU = Limit('processor is not of a known SEV-SNP model', '``-cpu EPYC-SNP,model=2``')
-NO_VMRUN = Limit('Unexpected exit: INTERNAL_ERROR', 'Cannot run: no VMRUN of a VMSA')
 LBR = Limit(r'\(&l1_branch\)->from != 0', 'no branch is recorded')
 
 
@@ -221,9 +220,9 @@ def test_registers_contiguous(m):
     m.judge('RMP_END: the RMP covers all RAM', covered >= m.top, f'{covered / GB} GB of {m.top / GB} GB')
 
 
-# KVM's selftests that take no running encrypted guest, by what they are about
+# KVM's selftests, by what they are about
 SEV = (
-    *('x86/sev_' + name for name in ('init2_tests', 'migrate_tests', 'dbg_test')),
+    *('x86/sev_' + name for name in ('init2_tests', 'smoke_test', 'migrate_tests', 'dbg_test')),
     *('vm_types_test', 'x86/hwcr_msr_test', 'x86/feature_msrs_test', 'x86/cpuid_test'),
 )
 MEMORY = ('pre_fault_memory_test', 'kvm_create_max_vcpus')
@@ -236,7 +235,6 @@ NESTED = [
     *('x86/nested_' + name for name in ('set_state_test', 'tdp_fault_test', 'tsc_adjust_test')),
 ]
 # Those that fail
-LIMITED_SEV = {'x86/sev_smoke_test': NO_VMRUN}
 LIMITED_NESTED = {'x86/svm_lbr_nested_state': LBR}
 
 
@@ -256,10 +254,10 @@ def run_selftests(m, tests, limits):
     m.equal('no ASID is in use', '0', m.asids())
 
 
-@selftests(*SEV, *LIMITED_SEV)
+@selftests(*SEV)
 @scenario('kvm-sev', **MACHINE)
 def test_kvm_sev(m):
-    run_selftests(m, SEV, LIMITED_SEV)
+    run_selftests(m, SEV, {})
 
 
 @selftests(*MEMORY)
