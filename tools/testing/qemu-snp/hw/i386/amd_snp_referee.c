@@ -56,6 +56,7 @@ void amd_snp_violation(SnpViolation kind, int cpu_index, uint64_t pc,
         [SNP_VIOLATION_WRITE] = "RMPOPT let a write to an assigned page pass",
         [SNP_VIOLATION_TABLE] = "region is optimized but has an assigned page",
         [SNP_VIOLATION_TLB] = "TLB allows writes to an assigned page",
+        [SNP_VIOLATION_GUEST] = "TLB allows a guest what the RMP does not",
         [SNP_VIOLATION_RULE] = "RMPOPT outside its rules",
         [SNP_VIOLATION_OUTSIDE] = "RMPOPT outside the core's window",
         [SNP_VIOLATION_BASE] = "write that changes an enabled RMPOPT_BASE",
@@ -236,6 +237,16 @@ static void snp_get_vcpus(Object *obj, Visitor *v, const char *name,
         vcpu->skipped = qatomic_read(&snp->stats.skipped);
         vcpu->faults = qatomic_read(&snp->stats.faults);
         vcpu->interrupts = qatomic_read(&snp->stats.interrupts);
+        vcpu->vmrun_sev = qatomic_read(&snp->stats.vmrun_sev);
+        vcpu->vmrun_sev_es = qatomic_read(&snp->stats.vmrun_sev_es);
+        vcpu->vmrun_snp = qatomic_read(&snp->stats.vmrun_snp);
+        vcpu->vc = qatomic_read(&snp->stats.vc);
+        vcpu->pvalidate = qatomic_read(&snp->stats.pvalidate);
+        vcpu->rmpadjust = qatomic_read(&snp->stats.rmpadjust);
+        vcpu->guest_checked = qatomic_read(&snp->stats.guest_checked);
+        vcpu->guest_faults = qatomic_read(&snp->stats.guest_faults);
+        vcpu->guest_not_validated =
+            qatomic_read(&snp->stats.guest_not_validated);
         QAPI_LIST_APPEND(tail, vcpu);
     }
     visit_type_AmdSnpVcpuList(v, name, &list, errp);
@@ -463,6 +474,10 @@ void amd_snp_referee_class_init(ObjectClass *oc)
         { "violations-tlb",
           offsetof(AMDSNPHost, violations[SNP_VIOLATION_TLB]),
           "number of TLB entries that allow writes to an assigned page" },
+        { "violations-guest",
+          offsetof(AMDSNPHost, violations[SNP_VIOLATION_GUEST]),
+          "number of TLB entries that allow an SNP guest what the RMP does "
+          "not" },
         { "dma-checked",
           offsetof(AMDSNPHost, dma_checked),
           "number of writes of devices that were checked" },
@@ -477,13 +492,13 @@ void amd_snp_referee_class_init(ObjectClass *oc)
 
     object_class_property_add_bool(oc, "audit", snp_get_audit, snp_set_audit);
     object_class_property_set_description(oc, "audit",
-        "search all TLBs after each RMPUPDATE that assigns a page (default: "
-        "off)");
+        "search all TLBs after each instruction that takes rights to a page "
+        "(default: off)");
     object_class_property_add_bool(oc, "journal", snp_get_journal,
                                    snp_set_journal);
     object_class_property_set_description(oc, "journal",
-        "write RMPOPT, RMPOPT_BASE and the PSP's commands to "
-        "journal-entries (default: off)");
+        "write RMPOPT, RMPOPT_BASE, PVALIDATE, RMPADJUST and the PSP's "
+        "commands to journal-entries (default: off)");
     object_class_property_add(oc, "journal-entries", "list",
                               snp_get_journal_entries, NULL, NULL, NULL);
     object_class_property_set_description(oc, "journal-entries",
@@ -527,8 +542,8 @@ void amd_snp_referee_class_init(ObjectClass *oc)
     object_class_property_add(oc, "vcpus", "list", snp_get_vcpus, NULL, NULL,
                               NULL);
     object_class_property_set_description(oc, "vcpus",
-        "per vCPU: number of RMPOPT, RMPUPDATE, PSMASH and of checked "
-        "writes");
+        "per vCPU: number of RMPOPT, RMPUPDATE, PSMASH, of checked writes, "
+        "and what guests did");
     object_class_property_add(oc, "cores", "list", snp_get_cores, NULL, NULL,
                               NULL);
     object_class_property_set_description(oc, "cores",

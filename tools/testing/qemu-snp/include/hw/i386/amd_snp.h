@@ -147,6 +147,15 @@ typedef struct SnpCpuStats {
     uint64_t skipped;
     uint64_t faults;
     uint64_t interrupts;
+    uint64_t vmrun_sev;
+    uint64_t vmrun_sev_es;
+    uint64_t vmrun_snp;
+    uint64_t vc;
+    uint64_t pvalidate;
+    uint64_t rmpadjust;
+    uint64_t guest_checked;
+    uint64_t guest_faults;
+    uint64_t guest_not_validated;
 } SnpCpuStats;
 
 /* What a vCPU of a model with SEV-SNP has besides its MSRs */
@@ -178,6 +187,8 @@ typedef enum SnpViolation {
     SNP_VIOLATION_TABLE,
     /* A TLB still allowed writes to a page after its RMPUPDATE */
     SNP_VIOLATION_TLB,
+    /* A TLB still allowed an SNP guest what the RMP does not any more */
+    SNP_VIOLATION_GUEST,
     /* This and the next two are counted together. RMPOPT raised #UD or #GP */
     SNP_VIOLATION_RULE,
     /* RMPOPT of an address outside of the core's window */

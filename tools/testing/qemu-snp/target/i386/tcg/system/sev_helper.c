@@ -12,6 +12,7 @@
 #include "qemu/osdep.h"
 #include "cpu.h"
 #include "exec/cputlb.h"
+#include "hw/i386/amd_snp.h"
 #include "tcg/helper-tcg.h"
 
 static uint64_t vmcb_ldq(CPUX86State *env, size_t offset)
@@ -70,6 +71,7 @@ uint64_t cpu_sev_vmrun(CPUX86State *env, hwaddr *save)
     uint32_t asid = vmcb_ldq(env, offsetof(struct vmcb, control.asid));
     uint32_t eax, ebx, max_asid, min_sev_asid;
     CPUState *cs = env_cpu(env);
+    SnpCpuStats *stats;
     uint64_t status;
     hwaddr vmsa;
 
@@ -77,6 +79,8 @@ uint64_t cpu_sev_vmrun(CPUX86State *env, hwaddr *save)
         !(ctl & (SVM_SEV_ENABLED | SVM_SEV_ES_ENABLED))) {
         return 0;
     }
+    /* With MEM_ENC there is one. */
+    stats = &env_archcpu(env)->snp->stats;
     cpu_x86_cpuid(env, 0x8000001f, 0, &eax, &ebx, &max_asid, &min_sev_asid);
     if (!(ctl & SVM_SEV_ENABLED) || !(ctl & SVM_NPT_ENABLED) ||
         !(env->msr_hwcr & MSR_K7_HWCR_SMMLOCK) ||
@@ -87,6 +91,7 @@ uint64_t cpu_sev_vmrun(CPUX86State *env, hwaddr *save)
         if (asid < min_sev_asid) {
             return SVM_EXIT_ERR;
         }
+        snp_count(&stats->vmrun_sev, 1);
         env->sev_status = MSR_AMD64_SEV_STATUS_SEV;
         return 0;
     }
@@ -104,9 +109,12 @@ uint64_t cpu_sev_vmrun(CPUX86State *env, hwaddr *save)
         if (exit_code) {
             return exit_code;
         }
+        snp_count(&stats->vmrun_snp, 1);
         status |= MSR_AMD64_SEV_STATUS_SNP;
     } else if (!x86_cpu_snp_owns_page(env, vmsa)) {
         return SVM_EXIT_ERR;
+    } else {
+        snp_count(&stats->vmrun_sev_es, 1);
     }
     env->sev_status = status;
     *save = vmsa;

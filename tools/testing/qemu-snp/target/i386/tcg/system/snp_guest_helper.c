@@ -6,7 +6,7 @@
  * open is marked as an assumption.
  *
  * The TLB of a vCPU that runs an SNP guest stands for checks that have been
- * made: see snp_flush_guest(). VMRUN and #VMEXIT flush it.
+ * made. VMRUN and #VMEXIT flush it, and so does snp_flush_guest().
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -72,19 +72,33 @@ unsigned x86_cpu_snp_guest_perms(CPUX86State *env, hwaddr pa)
 uint64_t x86_cpu_snp_guest_check(CPUX86State *env, const SnpGuestPage *page,
                                  unsigned perms)
 {
+    SnpCpuStats *stats = &env_archcpu(env)->snp->stats;
+    uint64_t info = 0;
+
+    snp_count(&stats->guest_checked, 1);
     if (!is_guest_page(env, page)) {
-        return PG_ERROR_RMP_MASK;
-    }
-    if (is_large(page->pa) != (page->mapping >= RMP_PAGE_2M)) {
-        return PG_ERROR_RMP_MASK | SVM_NPTEXIT_SIZEM;
-    }
-    if (!is_validated(page->pa)) {
+        info = PG_ERROR_RMP_MASK;
+    } else if (is_large(page->pa) != (page->mapping >= RMP_PAGE_2M)) {
+        info = PG_ERROR_RMP_MASK | SVM_NPTEXIT_SIZEM;
+    } else if (!is_validated(page->pa)) {
+        snp_count(&stats->guest_not_validated, 1);
         return SNP_NOT_VALIDATED;
+    } else if (perms & ~x86_cpu_snp_guest_perms(env, page->pa)) {
+        info = PG_ERROR_RMP_MASK | SVM_NPTEXIT_VMPL;
     }
-    if (perms & ~x86_cpu_snp_guest_perms(env, page->pa)) {
-        return PG_ERROR_RMP_MASK | SVM_NPTEXIT_VMPL;
-    }
-    return 0;
+    snp_count(&stats->guest_faults, !!info);
+    return info;
+}
+
+bool x86_cpu_snp_guest_has_page(CPUX86State *env, hwaddr pa, bool write)
+{
+    RMPEntry *entry = amd_snp_entry(amd_snp, pa);
+    uint64_t lo = entry ? snp_entry_lo(entry) : 0;
+
+    return env->snp_asid && (lo & RMP_ASSIGNED) && !(lo & RMP_IMMUTABLE) &&
+           (lo & RMP_ASID_MASK) >> RMP_ASID_SHIFT == env->snp_asid &&
+           is_validated(pa) &&
+           (!write || (x86_cpu_snp_guest_perms(env, pa) & RMP_PERM_WRITE));
 }
 
 bool snp_vmsa_in_use(hwaddr pa, uint64_t size)
@@ -132,7 +146,7 @@ uint64_t x86_cpu_snp_take_vmsa(CPUX86State *env, hwaddr pa, uint32_t asid,
         qatomic_set(&env->snp_asid, asid);
     }
     qemu_spin_unlock(&s->lock);
-    /* Pairs with snp_flush_guest(): what the TLB gets is looked up later. */
+    /* Pairs with snp_flush_guest(): the TLB gets what is looked up later. */
     smp_mb();
     return exit_code;
 }
@@ -140,20 +154,6 @@ uint64_t x86_cpu_snp_take_vmsa(CPUX86State *env, hwaddr pa, uint32_t asid,
 void x86_cpu_snp_release_vmsa(CPUX86State *env)
 {
     qatomic_set(&env->snp_asid, 0);
-}
-
-void snp_flush_guest(CPUX86State *env, uint32_t asid)
-{
-    CPUState *cs;
-
-    /* The RMP has been changed. */
-    smp_mb();
-    CPU_FOREACH(cs) {
-        if (qatomic_read(&cpu_env(cs)->snp_asid) == asid) {
-            tlb_flush_all_cpus_synced(env_cpu(env));
-            return;
-        }
-    }
 }
 
 static void check_snp_guest(CPUX86State *env, uintptr_t ra)
@@ -211,6 +211,7 @@ void helper_pvalidate(CPUX86State *env)
     SnpGuestPage page;
 
     check_snp_guest(env, GETPC());
+    snp_count(&env_archcpu(env)->snp->stats.pvalidate, 1);
     if (large && addr % RMP_PAGE_2M) {
         result = RMP_FAIL_INPUT;
         goto done;
@@ -238,8 +239,10 @@ void helper_pvalidate(CPUX86State *env)
         x86_cpu_snp_guest_fault(env, addr, &page, info, GETPC());
     }
     if (!validate && !unchanged && result == RMP_SUCCESS) {
-        snp_flush_guest(env, env->snp_asid);
+        snp_flush_guest(env, env->snp_asid, page.pa & ~AMD_C_BIT, large);
     }
+    amd_snp_journal(SNP_JOURNAL_PVALIDATE, env_cpu(env)->cpu_index, -1,
+                    page.pa & ~AMD_C_BIT, env->regs[R_EDX], result);
 done:
     trace_amd_snp_pvalidate(env_cpu(env)->cpu_index, addr, large, validate,
                             result, unchanged);
@@ -285,6 +288,7 @@ void helper_rmpadjust(CPUX86State *env)
     SnpGuestPage page;
 
     check_snp_guest(env, GETPC());
+    snp_count(&env_archcpu(env)->snp->stats.rmpadjust, 1);
     if (vmpl >= RMP_VMPLS ||
         (large && (addr % RMP_PAGE_2M || (operand & RMPADJUST_VMSA)))) {
         result = RMP_FAIL_INPUT;
@@ -311,8 +315,10 @@ void helper_rmpadjust(CPUX86State *env)
         x86_cpu_snp_guest_fault(env, addr, &page, info, GETPC());
     }
     if (takes) {
-        snp_flush_guest(env, env->snp_asid);
+        snp_flush_guest(env, env->snp_asid, page.pa & ~AMD_C_BIT, large);
     }
+    amd_snp_journal(SNP_JOURNAL_RMPADJUST, env_cpu(env)->cpu_index, -1,
+                    page.pa & ~AMD_C_BIT, operand, result);
 done:
     trace_amd_snp_rmpadjust(env_cpu(env)->cpu_index, addr, large, operand,
                             result);

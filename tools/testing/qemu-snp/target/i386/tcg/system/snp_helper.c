@@ -376,33 +376,22 @@ bool x86_cpu_snp_owns_page(CPUX86State *env, hwaddr pa)
            !amd_snp_blocked(amd_snp, pa & ~AMD_C_BIT, RMP_PAGE_4K);
 }
 
-/* The guest that the vCPU runs may write to its own memory. */
-static bool is_page_of_guest(CPUX86State *env, hwaddr pa)
-{
-    RMPEntry *entry = amd_snp_entry(amd_snp, pa);
-
-    return env->snp_asid && entry &&
-           (snp_entry_lo(entry) & RMP_ASID_MASK) >> RMP_ASID_SHIFT ==
-           env->snp_asid;
-}
-
 /*
  * Searches the TLB of a vCPU for memory that may not be written any more: what
  * has been assigned, and large pages around it. Whether it is free again by now
  * has to be looked at, and nothing else can be judged here: for what somebody
  * else is assigning the flush may still be on its way.
+ *
+ * What a guest has as its own is judged by what the RMP allows the guest.
  */
 static void snp_audit_tlb(CPUState *cs, run_on_cpu_data data)
 {
     hwaddr pa = data.target_ptr & TARGET_PAGE_MASK;
     uint64_t size = data.target_ptr & ~TARGET_PAGE_MASK ?
                     RMP_PAGE_2M : RMP_PAGE_4K;
+    bool blocked = amd_snp_blocked(amd_snp, pa, RMP_PAGE_4K);
     int mode, i;
 
-    if (!amd_snp_blocked(amd_snp, pa, RMP_PAGE_4K) ||
-        is_page_of_guest(cpu_env(cs), pa)) {
-        return;
-    }
     for (mode = 0; mode < NB_MMU_MODES; mode++) {
         CPUTLBDescFast *fast = &cs->neg.tlb.f[mode];
         CPUTLBDesc *desc = &cs->neg.tlb.d[mode];
@@ -421,7 +410,16 @@ static void snp_audit_tlb(CPUState *cs, run_on_cpu_data data)
             bool large = !(cpu_env(cs)->hflags2 & HF2_NPT_MASK) &&
                          full->lg_page_size >= ctz64(RMP_PAGE_2M);
 
-            if (te->addr_write != -1 &&
+            if (full->extra.x86.private) {
+                bool write = te->addr_write != -1;
+
+                if (page - pa < size &&
+                    (write || te->addr_read != -1 || te->addr_code != -1) &&
+                    !x86_cpu_snp_guest_has_page(cpu_env(cs), page, write)) {
+                    amd_snp_violation(SNP_VIOLATION_GUEST, cs->cpu_index,
+                                      cpu_env(cs)->eip, page);
+                }
+            } else if (blocked && te->addr_write != -1 &&
                 (page - pa < size ||
                  (large && page / RMP_PAGE_2M == pa / RMP_PAGE_2M))) {
                 amd_snp_violation(SNP_VIOLATION_TLB, cs->cpu_index,
@@ -431,7 +429,7 @@ static void snp_audit_tlb(CPUState *cs, run_on_cpu_data data)
     }
 }
 
-/* No vCPU runs guest code with an older TLB once the instruction is complete */
+/* No vCPU runs code with an older TLB once the instruction is complete. */
 static void snp_flush_all(CPUX86State *env, hwaddr pa, bool large)
 {
     CPUState *cs = env_cpu(env);
@@ -448,6 +446,20 @@ static void snp_flush_all(CPUX86State *env, hwaddr pa, bool large)
             }
         }
         async_safe_run_on_cpu(cs, snp_audit_tlb, data);
+    }
+}
+
+void snp_flush_guest(CPUX86State *env, uint32_t asid, hwaddr pa, bool large)
+{
+    CPUState *cs;
+
+    /* The RMP has been changed. */
+    smp_mb();
+    CPU_FOREACH(cs) {
+        if (qatomic_read(&cpu_env(cs)->snp_asid) == asid) {
+            snp_flush_all(env, pa, large);
+            return;
+        }
     }
 }
 
@@ -567,7 +579,8 @@ void helper_rmpupdate(CPUX86State *env)
     if (assigns) {
         snp_flush_all(env, pa, extract64(state, RMP_STATE_PAGE_SIZE_SHIFT, 1));
     } else if (guest) {
-        snp_flush_guest(env, guest);
+        snp_flush_guest(env, guest, pa,
+                        extract64(state, RMP_STATE_PAGE_SIZE_SHIFT, 1));
     }
     x86_cpu_snp_set_result(env, result);
 }
@@ -621,7 +634,7 @@ void helper_psmash(CPUX86State *env)
 
     /* All of it was assigned before, so no TLB allows the host to write. */
     if (guest) {
-        snp_flush_guest(env, guest);
+        snp_flush_guest(env, guest, pa, true);
     }
     snp_count(&cpu->snp->stats.psmash, 1);
     trace_amd_snp_psmash(CPU(cpu)->cpu_index, pa, result);
