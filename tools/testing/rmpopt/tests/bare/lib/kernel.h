@@ -40,6 +40,7 @@ typedef _Bool bool;
 #define barrier() __asm__ volatile("" ::: "memory")
 
 enum {
+	VEC_NMI = 2,
 	VEC_UD = 6,
 	VEC_GP = 13,
 	VEC_PF = 14,
@@ -105,6 +106,8 @@ struct cpu {
 	void (*volatile fn)(void *arg);
 	void *volatile arg;
 	volatile bool busy;
+	/* The next NMI is none that the machine reports trouble with. */
+	volatile bool nmi_expected;
 	struct counts counts;
 	u64 tss[13];
 };
@@ -181,6 +184,11 @@ u32 nr_cores(void);
 u32 machine_index(u32 cpu);
 u32 machine_core(u32 cpu);
 void delay_us(u32 us);
+/* Pending until this vCPU opens interrupts: one now, or after so many ns, 0 for none; an NMI. */
+void self_interrupt(void);
+void timer_start(u32 count);
+void self_nmi(void);
+void take_interrupts(void);
 
 /* mem.c */
 #define PTE_P BIT(0)

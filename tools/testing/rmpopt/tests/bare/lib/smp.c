@@ -6,6 +6,10 @@
 #define ICR_LOW 0x300
 #define ICR_HIGH 0x310
 #define SVR 0xf0
+#define LVT_TIMER 0x320
+#define TIMER_COUNT 0x380
+#define TIMER_DIVIDE 0x3e0
+#define ICR_NMI (4 << 8)
 #define ICR_OTHERS (3 << 18)
 #define ICR_ASSERT BIT(14)
 #define ICR_INIT (5 << 8)
@@ -62,6 +66,9 @@ static void init_cpu(struct cpu *cpu, u32 index)
 
 void smp_init_bsp(void)
 {
+	/* No interrupt of the timer, which the PIC has from the start. */
+	outb(0x21, 0xff);
+	outb(0xa1, 0xff);
 	memset(cpu_ptr(0), 0, sizeof(struct cpu));
 	init_cpu(cpu_ptr(0), 0);
 	apic_to_cpu[apicid()] = 0;
@@ -156,6 +163,29 @@ void start_on(u32 index, void (*fn)(void *), void *arg)
 	cpu->arg = arg;
 	__atomic_store_n(&cpu->busy, true, __ATOMIC_SEQ_CST);
 	icr(cpu->apicid, ICR_ASSERT | IPI_VECTOR);
+}
+
+void self_interrupt(void)
+{
+	icr(this_cpu()->apicid, ICR_ASSERT | IPI_VECTOR);
+}
+
+void self_nmi(void)
+{
+	this_cpu()->nmi_expected = true;
+	icr(this_cpu()->apicid, ICR_ASSERT | ICR_NMI);
+}
+
+void timer_start(u32 count)
+{
+	lapic_write(LVT_TIMER, IPI_VECTOR);
+	lapic_write(TIMER_DIVIDE, 0xb);
+	lapic_write(TIMER_COUNT, count);
+}
+
+void take_interrupts(void)
+{
+	__asm__ volatile("sti; nop; nop; cli" ::: "memory");
 }
 
 void wait_for(u32 index)

@@ -325,6 +325,52 @@ svm_enter:
 	return_callee
 
 /*
+ * void es_enter(struct vmcb *vmcb, struct regs *host): runs an SEV-ES guest until #VMEXIT, which
+ * gives registers of the hypervisor any value. Physical interrupts are open meanwhile.
+ */
+	.globl es_enter
+es_enter:
+	save_callee
+	pushq	%rsi
+	movq	%rdi, %rax
+	clgi
+	sti
+	vmrun	%rax
+	cli
+	stgi
+	pushq	%rax
+	movq	8(%rsp), %rax
+	movq	%rcx, R_RCX(%rax)
+	movq	%rdx, R_RDX(%rax)
+	movq	%rbx, R_RBX(%rax)
+	movq	%rbp, R_RBP(%rax)
+	movq	%rsi, R_RSI(%rax)
+	movq	%rdi, R_RDI(%rax)
+	movq	%r8, R_R8(%rax)
+	movq	%r9, R_R9(%rax)
+	movq	%r10, R_R10(%rax)
+	movq	%r11, R_R11(%rax)
+	movq	%r12, R_R12(%rax)
+	movq	%r13, R_R13(%rax)
+	movq	%r14, R_R14(%rax)
+	movq	%r15, R_R15(%rax)
+	popq	R_RAX(%rax)
+	addq	$8, %rsp
+	cld
+	return_callee
+
+/* Where the vectors of an SEV-ES guest lead: RIP tells which it was. */
+	.balign 4096
+	.globl es_stubs
+es_stubs:
+	.rept	256
+	.balign 16
+	/* vmgexit */
+	.byte	0xf3, 0x0f, 0x01, 0xd9
+	.endr
+	.balign 16
+
+/*
  * void user_call(u64 a, u64 b, void *fn, u64 user_rsp, u64 *saved_rsp): runs
  * fn(a, b) at CPL 3. It comes back through USER_VECTOR and user_back.
  */

@@ -9,11 +9,13 @@ void svm_enter(struct vmcb *vmcb, struct regs *regs);
 
 struct guest guest;
 
+/* The second half is what #VMEXIT of an SEV-ES guest loads besides. */
 static u8 hsave[4096] __aligned(4096);
+static struct { u16 low, sel, type, mid; u32 high, zero; } es_idt[256] __aligned(4096);
 static u8 iopm[3 * 4096] __aligned(4096);
 static u8 msrpm[2 * 4096] __aligned(4096);
 static u64 nested_pml4[512] __aligned(4096);
-static u64 nested_pdpt[512] __aligned(4096);
+u64 nested_pdpt[512] __aligned(4096);
 
 void svm_on(void)
 {
@@ -24,6 +26,17 @@ void svm_on(void)
 		guest.data = new_page();
 		guest.iopm = iopm;
 		guest.msrpm = msrpm;
+		guest.vmsa = new_page();
+		guest.host = (struct vmsa *)(hsave + 0x400);
+		for (u32 i = 0; i < 256; i++) {
+			u64 stub = (u64)es_stubs + 16 * i;
+
+			es_idt[i].low = stub;
+			es_idt[i].sel = KERNEL_CS;
+			es_idt[i].type = 0x8e00;
+			es_idt[i].mid = stub >> 16;
+			es_idt[i].high = stub >> 32;
+		}
 		nested_pml4[0] = (u64)nested_pdpt | PTE_ALL;
 		nested_pdpt[0] = pdpt[0];
 		nested_pdpt[1] = pdpt[1];
@@ -98,4 +111,87 @@ void guest_code(const u8 *bytes, u32 len)
 void guest_run(void)
 {
 	svm_enter(guest.vmcb, &guest.regs);
+}
+
+void sev_asids(u32 *first, u32 *last)
+{
+	u32 r[4];
+
+	cpuid(0x8000001f, 0, r);
+	*first = r[3];
+	*last = r[2];
+}
+
+void es_reset(void)
+{
+	struct vmcb *v = guest.vmcb;
+	struct vmsa *s = guest.vmsa;
+
+	guest_reset();
+	v->intercepts[EXIT_EXCEPTION / 32] = 0;
+	guest_intercept(EXIT_VMMCALL, false);
+	v->nested_ctl = NESTED_NP | NESTED_SEV | NESTED_SEV_ES;
+	v->lbr_ctl = LBR_VIRTUALIZATION;
+	v->vmsa = (u64)s;
+	memset(s, 0, sizeof(*s));
+	memcpy(s, &v->es, __builtin_offsetof(struct vmsa, dbgctl));
+	/* It must not matter. */
+	memset(&v->es, 0x5a, sizeof(*v) - __builtin_offsetof(struct vmcb, es));
+	s->idtr = (struct vmcb_seg){ .limit = sizeof(es_idt) - 1, .base = (u64)es_idt };
+	s->ldtr = (struct vmcb_seg){ .attrib = 0x82 };
+	s->tr = (struct vmcb_seg){ .selector = TSS_SEL, .attrib = 0x8b, .limit = 0x67,
+				   .base = (u64)this_cpu()->tss };
+	s->xcr0 = 1;
+	s->mxcsr = 0x1f80;
+	s->fcw = 0x37f;
+	/* What no exit must leave */
+	v->exit_code = v->exit_info_1 = v->exit_info_2 = 0x5a5a5a5a5a5a5a5aULL;
+}
+
+void es_code(const u8 *bytes, u32 len)
+{
+	static const u8 vmgexit[] = { 0xf3, 0x0f, 0x01, 0xd9 };
+
+	memset(guest.code, 0xcc, 128);
+	memcpy(guest.code, bytes, len);
+	memcpy(guest.code + len, vmgexit, sizeof(vmgexit));
+}
+
+void es_save_host(void)
+{
+	struct vmsa *h = guest.host;
+	u32 low = 1, high = 0;
+
+	/* VMSAVE writes to the same layout, from 400h of the page on. */
+	vmsave((struct vmcb *)hsave);
+	if (READ_CR(4) & BIT(18))
+		__asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+	h->xcr0 = (u64)high << 32 | low;
+	low = 0;
+	if (READ_CR(4) & BIT(22))
+		__asm__ volatile("rdpkru" : "=a"(low), "=d"(high) : "c"(0));
+	h->pkru = low;
+	h->xss = 0;
+	for (u32 i = 0; i < 16; i++)
+		h->gprs[i] = 0xbebe000000000000ULL + i;
+}
+
+void es_run(void)
+{
+	struct regs unused;
+
+	es_save_host();
+	es_enter(guest.vmcb, &unused);
+}
+
+u32 es_vector(void)
+{
+	u64 at = guest.vmsa->rip - (u64)es_stubs;
+
+	return guest.vmcb->exit_code == EXIT_VMGEXIT && at < 16 * 256 ? at / 16 : NO_TRAP;
+}
+
+const struct es_frame *es_frame(void)
+{
+	return (const struct es_frame *)guest.vmsa->rsp;
 }

@@ -10,6 +10,7 @@
 #define EFER_LME BIT(8)
 #define EFER_LMA BIT(10)
 #define MSR_PAT 0x277
+#define MSR_GHCB 0xc0010130
 
 /* Exit codes; an intercept has the bit of its exit code. */
 enum {
@@ -27,6 +28,7 @@ enum {
 	EXIT_WRITE_DR0 = 0x30,
 	EXIT_EXCEPTION = 0x40,
 	EXIT_INTR = 0x60,
+	EXIT_NMI = 0x61,
 	EXIT_VINTR = 0x64,
 	EXIT_CR0_SEL_WRITE = 0x65,
 	EXIT_IDTR_READ = 0x66,
@@ -64,7 +66,11 @@ enum {
 	EXIT_ICEBP = 0x88,
 	EXIT_WBINVD = 0x89,
 	EXIT_XSETBV = 0x8d,
+	/* Write traps: the write has taken effect. */
+	EXIT_EFER_TRAP = 0x8f,
+	EXIT_CR_TRAP = 0x90,
 	EXIT_NPF = 0x400,
+	EXIT_VMGEXIT = 0x403,
 };
 
 #define EXIT_INVALID ~0ULL
@@ -84,6 +90,31 @@ enum {
 #define INT_CTL_V_IRQ BIT(8)
 #define INT_CTL_V_INTR_PRIO(n) ((u64)(n) << 16)
 #define INT_CTL_V_INTR_MASKING BIT(24)
+
+/* The interrupt state: RFLAGS.IF of a guest whose registers the host does not see */
+#define INT_STATE_GUEST_IF BIT(1)
+
+#define NESTED_NP BIT(0)
+#define NESTED_SEV BIT(1)
+#define NESTED_SEV_ES BIT(2)
+
+#define LBR_VIRTUALIZATION BIT(0)
+
+/* EXITINFO1 of a nested page fault, besides the bits of any page fault */
+#define NPF_RSVD BIT(3)
+#define NPF_FETCH BIT(4)
+#define NPF_FINAL BIT(32)
+#define NPF_TABLE BIT(33)
+#define NPF_ENC BIT(34)
+#define NPF_SIZEM BIT(35)
+#define NPF_VMPL BIT(36)
+
+#define C_BIT BIT(51)
+#define VEC_VC 29
+/* Error code of #VC: the page is not validated. */
+#define VC_NOT_VALIDATED 0x404
+
+#define SEV_SNP_ACTIVE BIT(0)
 
 #define EVENTINJ_EXCEPTION (3 << 8)
 #define EVENTINJ_SOFTWARE (4 << 8)
@@ -111,10 +142,12 @@ struct vmcb {
 	u64 int_state;
 	u64 exit_code, exit_info_1, exit_info_2;
 	u64 exit_int_info, nested_ctl;
-	u8 rsvd098[16];
+	u64 rsvd098, ghcb;
 	u64 event_inj, nested_cr3, lbr_ctl, clean, next_rip;
 	u8 insn_len, insn_bytes[15];
-	u8 rsvd0e0[800];
+	u8 rsvd0e0[40];
+	u64 vmsa;
+	u8 rsvd110[752];
 	/* The save area */
 	struct vmcb_seg es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
 	u8 rsvd4a0[43], cpl, rsvd4cc[4];
@@ -134,8 +167,11 @@ struct vmcb {
 
 _Static_assert(__builtin_offsetof(struct vmcb, int_ctl) == 0x60, "struct vmcb");
 _Static_assert(__builtin_offsetof(struct vmcb, exit_code) == 0x70, "struct vmcb");
+_Static_assert(__builtin_offsetof(struct vmcb, ghcb) == 0xa0, "struct vmcb");
 _Static_assert(__builtin_offsetof(struct vmcb, event_inj) == 0xa8, "struct vmcb");
 _Static_assert(__builtin_offsetof(struct vmcb, next_rip) == 0xc8, "struct vmcb");
+_Static_assert(__builtin_offsetof(struct vmcb, lbr_ctl) == 0xb8, "struct vmcb");
+_Static_assert(__builtin_offsetof(struct vmcb, vmsa) == 0x108, "struct vmcb");
 _Static_assert(__builtin_offsetof(struct vmcb, es) == 0x400, "struct vmcb");
 _Static_assert(__builtin_offsetof(struct vmcb, efer) == 0x4d0, "struct vmcb");
 _Static_assert(__builtin_offsetof(struct vmcb, rip) == 0x578, "struct vmcb");
@@ -143,6 +179,62 @@ _Static_assert(__builtin_offsetof(struct vmcb, rsp) == 0x5d8, "struct vmcb");
 _Static_assert(__builtin_offsetof(struct vmcb, rax) == 0x5f8, "struct vmcb");
 _Static_assert(__builtin_offsetof(struct vmcb, g_pat) == 0x668, "struct vmcb");
 _Static_assert(sizeof(struct vmcb) == SZ_4K, "struct vmcb");
+
+/*
+ * All registers of an SEV-ES guest (APM volume 2, table B-4). Up to 2A0h it is the save
+ * area of a VMCB. The hypervisor's own are in the same layout at VM_HSAVE_PA + 400h.
+ */
+struct vmsa {
+	struct vmcb_seg es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
+	u64 ssp[4], u_cet;
+	u8 rsvd0c8[2], vmpl, cpl, rsvd0cc[4];
+	u64 efer;
+	u8 rsvd0d8[104];
+	u64 xss, cr4, cr3, cr0, dr7, dr6, rflags, rip;
+	u8 rsvd180[88];
+	u64 rsp;
+	u8 rsvd1e0[24];
+	u64 rax;
+	u64 star, lstar, cstar, sfmask, kernel_gs_base, sysenter_cs, sysenter_esp, sysenter_eip;
+	u64 cr2;
+	u8 rsvd248[32];
+	u64 g_pat, dbgctl;
+	u8 rsvd278[112];
+	u32 pkru, tsc_aux;
+	u64 tsc_scale, tsc_offset;
+	/* By the number of the register: RAX and RSP are elsewhere, number 4 is not used. */
+	u64 gprs[16];
+	u8 rsvd380[16];
+	u64 exit_info_1, exit_info_2, exit_int_info, nrip, sev_features, vintr_ctrl, exit_code;
+	u64 vtom, tlb_id, pcpu_id, event_inj, xcr0;
+	u8 rsvd3f0[16];
+	u64 x87_dp;
+	u32 mxcsr;
+	u16 ftw, fsw, fcw, fop, x87_ds, x87_cs;
+	u64 x87_rip;
+	u64 x87_mantissa[8];
+	u16 x87_exponent[8];
+	u64 xmm[16][2], ymm[16][2];
+	u8 rsvd670[0x990];
+};
+
+_Static_assert(__builtin_offsetof(struct vmsa, vmpl) == 0xca, "struct vmsa");
+_Static_assert(__builtin_offsetof(struct vmsa, efer) == 0xd0, "struct vmsa");
+_Static_assert(__builtin_offsetof(struct vmsa, xss) == 0x140, "struct vmsa");
+_Static_assert(__builtin_offsetof(struct vmsa, rip) == 0x178, "struct vmsa");
+_Static_assert(__builtin_offsetof(struct vmsa, rsp) == 0x1d8, "struct vmsa");
+_Static_assert(__builtin_offsetof(struct vmsa, rax) == 0x1f8, "struct vmsa");
+_Static_assert(__builtin_offsetof(struct vmsa, cr2) == 0x240, "struct vmsa");
+_Static_assert(__builtin_offsetof(struct vmsa, g_pat) == 0x268, "struct vmsa");
+_Static_assert(__builtin_offsetof(struct vmsa, pkru) == 0x2e8, "struct vmsa");
+_Static_assert(__builtin_offsetof(struct vmsa, gprs) == 0x300, "struct vmsa");
+_Static_assert(__builtin_offsetof(struct vmsa, sev_features) == 0x3b0, "struct vmsa");
+_Static_assert(__builtin_offsetof(struct vmsa, xcr0) == 0x3e8, "struct vmsa");
+_Static_assert(__builtin_offsetof(struct vmsa, mxcsr) == 0x408, "struct vmsa");
+_Static_assert(__builtin_offsetof(struct vmsa, x87_mantissa) == 0x420, "struct vmsa");
+_Static_assert(__builtin_offsetof(struct vmsa, xmm) == 0x470, "struct vmsa");
+_Static_assert(__builtin_offsetof(struct vmsa, ymm) == 0x570, "struct vmsa");
+_Static_assert(sizeof(struct vmsa) == SZ_4K, "struct vmsa");
 
 /*
  * A guest with the page tables and the GDT of the kernel, in 64-bit mode at CPL 0.
@@ -154,9 +246,13 @@ struct guest {
 	struct regs regs;
 	/* Pages: code, its stack, memory that it may use; permission maps */
 	u8 *code, *stack, *data, *iopm, *msrpm;
+	/* Of an SEV-ES guest: its registers, and the hypervisor's that #VMEXIT loads */
+	struct vmsa *vmsa, *host;
 };
 
 extern struct guest guest;
+/* The third level of its nested table: 1 GB for each entry */
+extern u64 nested_pdpt[512];
 
 /* Both for the vCPU that calls it: SVM on, with a host save area, and off again. */
 void svm_on(void);
@@ -168,6 +264,28 @@ void guest_intercept(u32 exit_code, bool on);
 void guest_code(const u8 *bytes, u32 len);
 /* Runs until #VMEXIT. */
 void guest_run(void);
+
+/*
+ * An SEV-ES guest, in what guest_reset() makes. Nothing exits but what must, and VMGEXIT.
+ * Vector n of its IDT leads to a VMGEXIT of its own at es_stubs + 16 * n.
+ */
+extern u8 es_stubs[];
+void es_reset(void);
+/* As guest_code(), with VMGEXIT behind it. */
+void es_code(const u8 *bytes, u32 len);
+/* What es_run() leaves for #VMEXIT to load: what the hypervisor has at present. */
+void es_save_host(void);
+/* Runs until #VMEXIT, and tells the registers that the hypervisor has then. */
+void es_enter(struct vmcb *vmcb, struct regs *host);
+/* Both. */
+void es_run(void);
+/* The vector whose stub has ended the guest, or NO_TRAP. */
+u32 es_vector(void);
+/* What #VC or another exception has pushed */
+struct es_frame { u64 error, rip, cs, rflags, rsp, ss; };
+const struct es_frame *es_frame(void);
+/* ASIDs of SEV guests: SEV-ES and SNP from 1, others from the first to the last. */
+void sev_asids(u32 *first, u32 *last);
 
 /* FS, GS, TR, LDTR and the MSRs that go with them */
 static inline void vmload(const struct vmcb *vmcb)

@@ -81,6 +81,10 @@ void trap_handler(struct frame *f)
 		*(volatile u32 *)0xfee000b0 = 0;
 		return;
 	}
+	if (f->vector == VEC_NMI && cpu->nmi_expected) {
+		cpu->nmi_expected = false;
+		return;
+	}
 	if (f->vector == USER_VECTOR) {
 		f->cs = KERNEL_CS;
 		f->ss = KERNEL_DS;
