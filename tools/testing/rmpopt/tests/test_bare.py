@@ -6,7 +6,7 @@ host. Linux could not: it keeps to the rules, and does not let a test do otherwi
 Each test of the kernel is a judgement. So is each comparison of what the kernel expects with
 what the referee of the emulator has counted. QEMU may say nothing but what is provoked.
 BARE_FLAGS go to the kernel, such as toggles=COUNT for longer races, and seed=NUMBER and
-steps=COUNT for the random walk.
+steps=COUNT for the random walk, sev-steps=COUNT for random guests.
 """
 import dataclasses
 import hashlib

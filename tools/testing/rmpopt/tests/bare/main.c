@@ -47,11 +47,13 @@ void run_tests(void)
 			bail_out("CPUID has no SEV-SNP");
 		tests_cpuid();
 		tests_svm();
+		tests_sev_ignored();
 		tests_absent();
 		return;
 	}
 	tests_cpuid();
 	tests_svm();
+	tests_sev();
 	if (!has.rmp) {
 		if (!flag_on("no-host"))
 			bail_out("firmware has left no RMP");
@@ -72,6 +74,7 @@ void run_tests(void)
 	tests_rmpopt_off();
 	tests_msr_enable();
 	tests_msr_enabled();
+	tests_sev_snp();
 	tests_insn();
 	tests_update();
 	tests_psmash();

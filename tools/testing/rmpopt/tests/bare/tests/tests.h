@@ -7,6 +7,10 @@
 
 void tests_cpuid(void);
 void tests_svm(void);
+/* SEV and SEV-ES guests: without SNP_EN, without memory encryption, with SNP_EN */
+void tests_sev(void);
+void tests_sev_ignored(void);
+void tests_sev_snp(void);
 void tests_msr_reset(void);
 void tests_msr_enable(void);
 void tests_msr_enabled(void);
