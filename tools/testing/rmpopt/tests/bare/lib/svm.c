@@ -10,7 +10,7 @@ void svm_enter(struct vmcb *vmcb, struct regs *regs);
 struct guest guest;
 
 /* The second half is what #VMEXIT of an SEV-ES guest loads besides. */
-static u8 hsave[4096] __aligned(4096);
+static u8 hsave[MAX_CPUS][4096] __aligned(4096);
 static struct { u16 low, sel, type, mid; u32 high, zero; } es_idt[256] __aligned(4096);
 static u8 iopm[3 * 4096] __aligned(4096);
 static u8 msrpm[2 * 4096] __aligned(4096);
@@ -27,7 +27,6 @@ void svm_on(void)
 		guest.iopm = iopm;
 		guest.msrpm = msrpm;
 		guest.vmsa = new_page();
-		guest.host = (struct vmsa *)(hsave + 0x400);
 		for (u32 i = 0; i < 256; i++) {
 			u64 stub = (u64)es_stubs + 16 * i;
 
@@ -42,7 +41,7 @@ void svm_on(void)
 		nested_pdpt[1] = pdpt[1];
 	}
 	try_wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
-	try_wrmsr(MSR_VM_HSAVE_PA, (u64)hsave);
+	try_wrmsr(MSR_VM_HSAVE_PA, (u64)hsave[this_cpu()->index]);
 }
 
 void svm_off(void)
@@ -157,13 +156,18 @@ void es_code(const u8 *bytes, u32 len)
 	memcpy(guest.code + len, vmgexit, sizeof(vmgexit));
 }
 
+struct vmsa *es_host(void)
+{
+	return (struct vmsa *)(hsave[this_cpu()->index] + 0x400);
+}
+
 void es_save_host(void)
 {
-	struct vmsa *h = guest.host;
+	struct vmsa *h = es_host();
 	u32 low = 1, high = 0;
 
 	/* VMSAVE writes to the same layout, from 400h of the page on. */
-	vmsave((struct vmcb *)hsave);
+	vmsave((struct vmcb *)hsave[this_cpu()->index]);
 	if (READ_CR(4) & BIT(18))
 		__asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
 	h->xcr0 = (u64)high << 32 | low;

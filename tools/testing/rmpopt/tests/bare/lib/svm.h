@@ -246,8 +246,8 @@ struct guest {
 	struct regs regs;
 	/* Pages: code, its stack, memory that it may use; permission maps */
 	u8 *code, *stack, *data, *iopm, *msrpm;
-	/* Of an SEV-ES guest: its registers, and the hypervisor's that #VMEXIT loads */
-	struct vmsa *vmsa, *host;
+	/* The registers of an SEV-ES guest */
+	struct vmsa *vmsa;
 };
 
 extern struct guest guest;
@@ -273,7 +273,8 @@ extern u8 es_stubs[];
 void es_reset(void);
 /* As guest_code(), with VMGEXIT behind it. */
 void es_code(const u8 *bytes, u32 len);
-/* What es_run() leaves for #VMEXIT to load: what the hypervisor has at present. */
+/* What #VMEXIT loads on this vCPU; what es_run() leaves there: what is there at present. */
+struct vmsa *es_host(void);
 void es_save_host(void);
 /* Runs until #VMEXIT, and tells the registers that the hypervisor has then. */
 void es_enter(struct vmcb *vmcb, struct regs *host);

@@ -556,7 +556,7 @@ static void registers(void)
 {
 	static struct vmsa was;
 	static u8 save_area[SZ_4K - 0x400];
-	struct vmsa *h = guest.host;
+	struct vmsa *h = es_host();
 	u64 pat = rdmsr(MSR_PAT), efer = rdmsr(MSR_EFER), cr0 = READ_CR(0), cr3 = READ_CR(3);
 	u64 cr4 = READ_CR(4), old_pkru;
 	struct table_ptr gdtr[2], idtr[2];
