@@ -1409,6 +1409,61 @@ static void random_contents(void)
 	is(run(), EXIT_VMGEXIT, "a good guest still runs");
 }
 
+/* All vCPUs at once, each with a guest of its own that counts its runs. */
+
+#define RUNS 200
+
+static struct { struct vmcb *vmcb; struct vmsa *vmsa; u32 bad; } own[MAX_CPUS];
+
+static void count_runs(void *arg)
+{
+	u32 i = this_cpu()->index;
+	struct regs unused;
+
+	svm_on();
+	for (u64 n = 0; n < *(u32 *)arg; n++) {
+		es_save_host();
+		es_enter(own[i].vmcb, &unused);
+		own[i].bad += own[i].vmcb->exit_code != EXIT_VMGEXIT || own[i].vmsa->gprs[3] != n + 1 ||
+			      own[i].vmsa->gprs[15] != i || own[i].vmsa->xmm[15][1] != i + 1 ||
+			      own[i].vmcb->ghcb != SZ_4K * i;
+	}
+	if (i)
+		svm_off();
+}
+
+static void all_at_once(void)
+{
+	/* 1: inc %rbx; vmgexit; jmp 1b */
+	static const u8 code[] = { 0x48, 0xff, 0xc3, 0xf3, 0x0f, 0x01, 0xd9, 0xeb, 0xf7 };
+	u32 bad = 0, runs = RUNS;
+
+	section("sev-es on all vCPUs");
+	start(code, sizeof(code));
+	for (u32 i = 0; i < nr_cpus; i++) {
+		if (!own[i].vmcb) {
+			own[i].vmcb = new_page();
+			own[i].vmsa = new_page();
+		}
+		memcpy(own[i].vmcb, guest.vmcb, SZ_4K);
+		memcpy(own[i].vmsa, guest.vmsa, SZ_4K);
+		own[i].vmcb->vmsa = (u64)own[i].vmsa;
+		own[i].vmcb->ghcb = SZ_4K * i;
+		own[i].vmsa->gprs[3] = 0;
+		own[i].vmsa->gprs[15] = i;
+		own[i].vmsa->xmm[15][1] = i + 1;
+		own[i].bad = 0;
+	}
+	for (u32 i = 1; i < nr_cpus; i++)
+		start_on(i, count_runs, &runs);
+	count_runs(&runs);
+	for (u32 i = 0; i < nr_cpus; i++) {
+		wait_for(i);
+		bad += own[i].bad;
+	}
+	is(bad, 0, "each guest finds its own registers in each of %u runs", runs);
+}
+
 static void fpu_on(void)
 {
 	u32 r[4];
@@ -1450,6 +1505,7 @@ void tests_sev(void)
 	double_fault();
 	c_bit();
 	random_contents();
+	all_at_once();
 	fpu_off();
 	svm_off();
 }

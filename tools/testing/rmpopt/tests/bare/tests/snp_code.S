@@ -11,7 +11,7 @@
 	.balign 4096
 	.globl snp_code, snp_stubs, snp_code_end
 	.globl snp_load, snp_store, snp_fetch, snp_pvalidate, snp_rmpadjust, snp_rmpquery, snp_copy
-	.globl snp_withdrawn, snp_rdmsr, snp_user, snp_user_load, snp_user_fetch, snp_user_pvalidate
+	.globl snp_legacy, snp_withdrawn, snp_rdmsr, snp_user, snp_user_load, snp_user_fetch, snp_user_pvalidate
 	.globl snp_user_rmpadjust, snp_spin_load, snp_spin_store, snp_withdraw, snp_nothing
 snp_code:
 	/* vmgexit */
@@ -105,6 +105,14 @@ snp_user_pvalidate:
 snp_user_rmpadjust:
 	.byte	0xf3, 0x0f, 0x01, 0xfe
 	ud2
+
+/* Of a vCPU without 64-bit mode, paged or not: it does nothing else. */
+	.code32
+snp_legacy:
+	.byte	0xf3, 0x0f, 0x01, 0xd9
+	movl	(%ebx), %eax
+	jmp	snp_legacy
+	.code64
 
 	.balign 16
 snp_stubs:

@@ -37,9 +37,9 @@
 
 /* What is in the pages; the first is left out, because it is 2 MB aligned. */
 enum {
-	VMSA_0 = 1, PML4, PDPT, PD, PT_P, PT_S, CODE, STACK, TABLES, PT_L,
+	VMSA_0 = 1, PML4, PDPT, PD, PT_P, PT_S, CODE, STACK, TABLES, PT_L, DIR_32,
 	/* Made by the guest, or changed by the hypervisor */
-	PT_T = 16, VMSA_1, T, U,
+	PT_T = 16, VMSA_1, VMSA_32, VMSA_PAGED, T, U,
 	/* Of the shared addresses, the last ones are mailboxes. */
 	BOX = 508,
 };
@@ -55,7 +55,7 @@ static struct vcpu {
 	u64 *box;
 	u32 vmpl;
 	u64 vmsa;
-} vcpus[2];
+} vcpus[4];
 
 static struct vcpu *cur;
 static u64 *nested[3], *nested_pt, *nested_large, *nested_box;
@@ -72,7 +72,7 @@ extern u8 snp_code[], snp_stubs[], snp_code_end[];
 extern u8 snp_load[], snp_store[], snp_fetch[], snp_pvalidate[], snp_rmpadjust[], snp_rmpquery[],
 	  snp_copy[], snp_rdmsr[], snp_user[], snp_user_load[], snp_user_fetch[], snp_user_pvalidate[],
 	  snp_user_rmpadjust[], snp_spin_load[], snp_spin_store[], snp_withdraw[], snp_withdrawn[],
-	  snp_nothing[];
+	  snp_nothing[], snp_legacy[];
 
 static u64 page(u32 n)
 {
@@ -134,6 +134,9 @@ static void guest_tables(void)
 {
 	for (u32 n = PML4; n <= PT_S; n++)
 		memset(table(n), 0, SZ_4K);
+	/* 32-bit paging has no C-bit; 4 MB of it are the guest's pages. */
+	memset(table(DIR_32), 0, SZ_4K);
+	((u32 *)table(DIR_32))[GPA_PAGES >> 22] = GPA_PAGES | PTE_ALL | PTE_PS;
 	table(PML4)[0] = gpa(PDPT) | C_BIT | PTE_ALL;
 	table(PDPT)[0] = gpa(PD) | C_BIT | PTE_ALL;
 	table(PD)[VA_PRIVATE >> 21] = gpa(PT_P) | C_BIT | PTE_ALL;
@@ -872,14 +875,13 @@ static void rmpadjust_rows(void)
 	release(T);
 }
 
-/* A second vCPU, whose VMSA the guest makes itself. */
-static bool second_vcpu(u32 n, u32 vmsa, u32 vmpl)
-{
-	struct vmsa *image = new_page();
+/* Another vCPU, whose VMSA the guest makes itself from the image. */
+static struct vmsa *image;
 
+static bool add_vcpu(u32 n, u32 vmsa, u32 vmpl)
+{
 	make_vcpu(n, vmpl, page(vmsa));
 	nested_box[3] = (u64)image | PTE_ALL;
-	make_vmsa(image, n, vmpl);
 	own_valid(vmsa);
 	is(vmrun(&vcpus[n]), EXIT_INVALID, "VMRUN: a page of the guest that is no VMSA");
 	prepare(cur, snp_copy, 0, 0, SZ_4K, 0);
@@ -892,6 +894,42 @@ static bool second_vcpu(u32 n, u32 vmsa, u32 vmpl)
 	is(raw(page(vmsa)), E_GUEST(gpa(vmsa), ASID_SNP) | E_VMSA, "the entry is that of a VMSA");
 	learn(page(vmsa));
 	return ok(vmrun(&vcpus[n]) == EXIT_VMGEXIT, "VMRUN of it");
+}
+
+/* Without PAE or long mode there is no C-bit, and everything is private. */
+static void legacy_modes(void)
+{
+	static const struct { const char *name; u32 n, vmsa; u64 cr0, cr4; } rows[] = {
+		/* ET, PE; PG; PSE */
+		{ "no paging", 2, VMSA_32, 0x11, 0 },
+		{ "32-bit paging", 3, VMSA_PAGED, 0x80000011, 0x10 },
+	};
+
+	for (u32 i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct vcpu *c = &vcpus[rows[i].n];
+		const struct vmsa *s = (const struct vmsa *)page(rows[i].vmsa);
+
+		section("snp guest in legacy mode");
+		make_vmsa(image, 0, 0);
+		image->cs.attrib = SEG_CODE32;
+		image->efer = EFER_SVME;
+		image->cr0 = rows[i].cr0;
+		image->cr4 = rows[i].cr4;
+		image->cr3 = gpa(DIR_32);
+		image->rip = gpa(CODE) + (snp_legacy - snp_code);
+		image->gprs[3] = gpa(T) + 0x38;
+		if (!add_vcpu(rows[i].n, rows[i].vmsa, 0))
+			continue;
+		release(T);
+		vmrun(c);
+		if (!ok(c->vmcb->exit_code == EXIT_NPF && c->vmcb->exit_info_1 == FAULT_RMP &&
+			c->vmcb->exit_info_2 == gpa(T) + 0x38, "%s: a load is private", rows[i].name))
+			note("exit %llx, EXITINFO %llx %llx", c->vmcb->exit_code, c->vmcb->exit_info_1,
+			     c->vmcb->exit_info_2);
+		own_valid(T);
+		ok(vmrun(c) == EXIT_VMGEXIT && s->rax == (u32)FRESH, "%s: reads its own page", rows[i].name);
+		release(T);
+	}
 }
 
 /* What VMRUN of an SNP-active guest checks */
@@ -1173,11 +1211,13 @@ static void launch_guest(void)
 	guest_code_and_gates();
 	nested_tables();
 	make_vmsa(phys(page(VMSA_0)), 0, 0);
-	for (u32 n = PML4; n <= PT_L; n++)
+	for (u32 n = PML4; n <= DIR_32; n++)
 		launch(n, NORMAL);
 	launch(VMSA_0, VMSA);
 	make_vcpu(0, 0, page(VMSA_0));
 	cur = &vcpus[0];
+	if (!image)
+		image = new_page();
 }
 
 static void end_guest(void)
@@ -1199,8 +1239,10 @@ static void in_the_guest(void)
 	msrs();
 	vmrun_checks();
 	optimized_region();
+	legacy_modes();
 	section("snp guest, VMPL1");
-	if (second_vcpu(1, VMSA_1, 1)) {
+	make_vmsa(image, 1, 1);
+	if (add_vcpu(1, VMSA_1, 1)) {
 		for (u32 i = 0; i < ARRAY_SIZE(used); i++)
 			to_vmpl1(used[i], PERM_ALL);
 		vmpl_permissions();
