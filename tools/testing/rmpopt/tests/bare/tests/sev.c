@@ -781,37 +781,28 @@ static void instructions(void)
 	is(es_vector(), 1, "#DB without its intercept");
 }
 
-/* Alignment checks need CPL 3, and a stack for CPL 0. */
-static void alignment_check(void)
+/* #VC at CPL 3 switches stacks as any exception does. */
+static void from_user(void)
 {
-	/* mov 1(%rbp), %rax */
-	static const u8 load[] = { 0x48, 0x8b, 0x45, 0x01 };
-	const u64 rip = (u64)guest.code;
+	static const u8 cpuid_code[] = { 0x0f, 0xa2 };
+	struct vmsa *s;
 
-	section("sev-es #AC");
-	for (u32 on = 0; on < 2; on++) {
-		struct vmsa *s;
-
-		start(load, sizeof(load));
-		s = guest.vmsa;
-		s->cs = (struct vmcb_seg){ USER_CS, SEG_CODE64 | SEG_DPL3, ~0U, 0 };
-		s->ss = s->ds = s->es = (struct vmcb_seg){ USER_DS, SEG_DATA | SEG_DPL3, ~0U, 0 };
-		s->cpl = 3;
-		s->cr0 |= CR0_AM;
-		s->rflags |= BIT(18);
-		/* RSP0, at offset 4 of the TSS */
-		s->tr.base = (u64)guest.data + 0x800;
-		*(u64 *)(guest.data + 0x804) = (u64)guest.stack + SZ_4K;
-		guest_intercept(RAISES(17), on);
-		run();
-		if (on) {
-			vc(RAISES(17), rip, "%s raises #VC", "intercepted #AC");
-			is(es_frame()->cs, USER_CS, "from CPL 3");
-			is(es_frame()->rsp, (u64)guest.stack + SZ_4K / 2, "from its stack");
-		} else {
-			is(es_vector(), 17, "#AC without its intercept");
-		}
-	}
+	section("sev-es #VC at CPL 3");
+	start(cpuid_code, sizeof(cpuid_code));
+	s = guest.vmsa;
+	s->cs = (struct vmcb_seg){ USER_CS, SEG_CODE64 | SEG_DPL3, ~0U, 0 };
+	s->ss = s->ds = s->es = (struct vmcb_seg){ USER_DS, SEG_DATA | SEG_DPL3, ~0U, 0 };
+	s->cpl = 3;
+	/* RSP0, at offset 4 of the TSS */
+	s->tr.base = (u64)guest.data + 0x800;
+	*(u64 *)(guest.data + 0x804) = (u64)guest.stack + SZ_4K;
+	run();
+	vc(EXIT_CPUID, (u64)guest.code, "%s raises #VC", "CPUID");
+	is(s->cpl, 0, "whose handler runs at CPL 0");
+	is(s->rsp, (u64)guest.stack + SZ_4K - sizeof(struct es_frame), "on the stack of the TSS");
+	is(es_frame()->cs, USER_CS, "the frame has CS");
+	is(es_frame()->ss, USER_DS, "SS");
+	is(es_frame()->rsp, (u64)guest.stack + SZ_4K / 2, "RSP");
 }
 
 /* What reaches the hypervisor: the code, how far RIP is, and what more is known. */
@@ -1495,7 +1486,7 @@ void tests_sev(void)
 	check_vmrun();
 	registers();
 	instructions();
-	alignment_check();
+	from_user();
 	automatic_exits();
 	reserved_bits();
 	traps();
