@@ -889,6 +889,12 @@ static void automatic_exits(void)
 	exited(EXIT_NPF, rip, "nested page fault of a store");
 	is(v->exit_info_1 & ~NPF_ENC, PF_W | PF_U | NPF_FINAL, "EXITINFO1 has the kind of access");
 	is(guest.vmsa->cr2, 0, "CR2 is none of its");
+	/* The IDT cannot be read, so the event is lost unless the hypervisor injects it again. */
+	start(ud2, sizeof(ud2));
+	guest.vmsa->idtr.base = (u64)outside;
+	run();
+	exited(EXIT_NPF, rip, "nested page fault while an exception is delivered");
+	is(v->exit_int_info, EVENTINJ_VALID | EVENTINJ_EXCEPTION | VEC_UD, "EXITINTINFO has the exception");
 }
 
 
@@ -1620,6 +1626,48 @@ static void vmsa_pages(void)
 	not_checked("a nested table", &guest.vmcb->nested_cr3, 1);
 }
 
+/* Guests that are not SNP-active write what the hypervisor could write. */
+static void guest_pages(void)
+{
+	/* mov (%r9), %rax; mov %rax, (%r10) */
+	static const u8 code[] = { 0x49, 0x8b, 0x01, 0x49, 0x89, 0x02 };
+	u64 *directory = new_page(), *table = new_page(), old;
+	const u64 address = 3 * SZ_1G + (OTHER_PAGE & (SZ_1G - 1)) + 0x10;
+
+	section("sev guests and assigned pages");
+	directory[OTHER_PAGE >> 21 & 511] = (u64)table | PTE_ALL;
+	table[OTHER_PAGE >> 12 & 511] = OTHER_PAGE | PTE_ALL;
+	nested_pdpt[3] = (u64)directory | PTE_ALL;
+	for (enum type type = PLAIN; type < NR_TYPES; type++) {
+		struct vmcb *v = guest.vmcb;
+
+		for (u32 assigned = 0; assigned < 2; assigned++) {
+			make(type, code, sizeof(code));
+			guest.regs.r9 = guest.vmsa->gprs[9] = address;
+			guest.regs.r10 = guest.vmsa->gprs[10] = address + 8;
+			*(u64 *)(OTHER_PAGE + 0x10) = old = 0x4321 + type;
+			*(u64 *)(OTHER_PAGE + 0x18) = 0;
+			if (assigned)
+				update(OTHER_PAGE, 0, 1, 0, 0, 3);
+			run_any(type);
+			if (!assigned)
+				is(v->exit_code, end_of(type), "%s guest: reads and writes the hypervisor's page",
+				   type_names[type]);
+			else if (!ok(v->exit_code == EXIT_NPF && v->exit_info_2 == address + 8 &&
+				     v->exit_info_1 == (PF_P | PF_W | PF_U | PF_RMP | NPF_FINAL),
+				     "%s guest: nested page fault of a write to an assigned page",
+				     type_names[type]))
+				note("exit %llx, EXITINFO %llx %llx", v->exit_code, v->exit_info_1,
+				     v->exit_info_2);
+			this_cpu()->counts.faults += v->exit_code == EXIT_NPF;
+			is(*(u64 *)(OTHER_PAGE + 0x18), assigned ? 0 : old, "the page is so");
+			if (assigned)
+				update(OTHER_PAGE, 0, 0, 0, 0, 0);
+		}
+	}
+	nested_pdpt[3] = 0;
+}
+
 /* Once SNP is enabled */
 void tests_sev_snp(void)
 {
@@ -1629,5 +1677,6 @@ void tests_sev_snp(void)
 	check_vmrun();
 	hypervisor_pages();
 	vmsa_pages();
+	guest_pages();
 	svm_off();
 }

@@ -39,7 +39,8 @@
 enum {
 	VMSA_0 = 1, PML4, PDPT, PD, PT_P, PT_S, CODE, STACK, TABLES, PT_L, DIR_32,
 	/* Made by the guest, or changed by the hypervisor */
-	PT_T = 16, VMSA_1, VMSA_32, VMSA_PAGED, T, U,
+	PT_T = 16, VMSA_1, VMSA_32, VMSA_PAGED, T, U, WALK,
+	LAST = WALK + 3,
 	/* Of the shared addresses, the last ones are mailboxes. */
 	BOX = 508,
 };
@@ -798,6 +799,9 @@ static void pvalidate_rows(void)
 		   rows[i].size, rows[i].validate);
 		is(raw(page(T)), entry | (rows[i].is_valid ? E_VALIDATED : 0), "the entry is so");
 	}
+	/* It is checked as a read. */
+	nested_pt[T] = page(T) | (PTE_ALL & ~PTE_W);
+	is(pvalidate(va(T), 0, 1), 0, "of a page that the nested table has read-only");
 	learn(page(T));
 	release(T);
 	wrong_pages_of("PVALIDATE", pvalidate, 1);
@@ -1076,6 +1080,116 @@ static void vmpl_permissions(void)
 	release(T);
 }
 
+/* A random walk: what the hypervisor, VMPL0 and VMPL1 do to a few pages, and what they find. */
+
+static struct { bool assigned, mine, valid; u32 perms; } walked[LAST + 1 - WALK];
+static u64 seed;
+
+static u32 rnd(u32 n)
+{
+	seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (seed >> 33) % n;
+}
+
+static void step_update(u32 i)
+{
+	u32 what = rnd(5), n = WALK + i;
+
+	learn(page(n));
+	walked[i].assigned = what != 0;
+	walked[i].mine = what > 2;
+	walked[i].valid = false;
+	walked[i].perms = 0;
+	if (!what)
+		free_4k(page(n));
+	else
+		assign(page(n), gpa(what == 1 ? n + 1 : n), 0, what == 2 ? ASID_STRANGE : ASID_SNP);
+}
+
+static bool step_pvalidate(u32 i)
+{
+	u32 validate = rnd(4) != 0, eax = pvalidate(va(WALK + i), 0, validate);
+	bool good;
+
+	if (!walked[i].mine)
+		return npf(FAULT_RMP, gpa(WALK + i));
+	good = !eax && carry() == (walked[i].valid == validate);
+	walked[i].valid = validate;
+	return good;
+}
+
+static bool step_rmpadjust(u32 i)
+{
+	u32 perms = rnd(4) ? PERM_ALL : rnd(16) | PERM_R, eax = rmpadjust(va(WALK + i), 0, ADJUST(1, perms));
+
+	if (!walked[i].mine)
+		return npf(FAULT_RMP, gpa(WALK + i));
+	if (!walked[i].valid)
+		return ran.exit == EXIT_VMGEXIT && ran.vector == VEC_VC && ran.error == VC_NOT_VALIDATED;
+	walked[i].perms = perms;
+	return !eax;
+}
+
+static bool step_access(u32 i, u32 a)
+{
+	static const u32 needs[NR_ACCESSES] = { PERM_R, PERM_R | PERM_W, PERM_R | PERM_SX };
+	bool shared = !rnd(4), private = !shared || a == FETCH;
+	u64 address = (shared ? shared_va(WALK + i) : va(WALK + i)) + (a == FETCH ? 0 : 8);
+	u64 guest_pa = gpa(WALK + i) + (address & 0xfff);
+
+	attempt_regs(access_code[a], FRESH, address, 0, 0);
+	if (!private)
+		return a == STORE && walked[i].assigned ?
+		       npf((FAULT_RMP & ~NPF_ENC) | PF_W, guest_pa) : done();
+	if (!walked[i].mine)
+		return npf(FAULT_RMP | access_bits[a], guest_pa);
+	if (!walked[i].valid)
+		return not_validated(address, a == FETCH ? address : at(access_code[a]));
+	if (cur->vmpl && needs[a] & ~walked[i].perms)
+		return npf(FAULT_RMP | NPF_VMPL | access_bits[a], guest_pa);
+	return done();
+}
+
+static void random_walk(void)
+{
+	u32 steps = flag_value("sev-steps", 300) * 4, bad = 0, wanted = 0;
+
+	section("snp guest, random walk");
+	seed = flag_value("seed", 1) * 91;
+	memset(walked, 0, sizeof(walked));
+	for (u32 n = WALK; n <= LAST; n++)
+		release(n);
+	for (u32 k = 0; k < steps; k++) {
+		u32 i = rnd(ARRAY_SIZE(walked)), what = rnd(12);
+		bool good = true;
+
+		cur = &vcpus[0];
+		if (what < 2)
+			step_update(i);
+		else if (what < 5)
+			good = step_pvalidate(i);
+		else if (what < 7)
+			good = step_rmpadjust(i);
+		else {
+			cur = &vcpus[rnd(2)];
+			good = step_access(i, rnd(NR_ACCESSES));
+			wanted += done();
+		}
+		if (good)
+			continue;
+		if (!bad++)
+			note("step %u, kind %u, VMPL%u, page %u: assigned %u mine %u valid %u permissions %x",
+			     k, what, cur->vmpl, i, walked[i].assigned, walked[i].mine, walked[i].valid,
+			     walked[i].perms);
+		tell();
+	}
+	cur = &vcpus[0];
+	is(bad, 0, "%u steps", steps);
+	ok(!steps || wanted, "in which %u accesses found what they wanted", wanted);
+	for (u32 n = WALK; n <= LAST; n++)
+		release(n);
+}
+
 /* RMPOPT is for writes of the hypervisor: a region that is optimized is not the guest's. */
 static void optimized_region(void)
 {
@@ -1222,7 +1336,7 @@ static void launch_guest(void)
 
 static void end_guest(void)
 {
-	for (u32 n = VMSA_0; n <= U; n++)
+	for (u32 n = VMSA_0; n <= LAST; n++)
 		release(n);
 	drop_guest(CTX);
 }
@@ -1247,6 +1361,7 @@ static void in_the_guest(void)
 			to_vmpl1(used[i], PERM_ALL);
 		vmpl_permissions();
 		flushes();
+		random_walk();
 	}
 	cur = &vcpus[0];
 	sizes();
