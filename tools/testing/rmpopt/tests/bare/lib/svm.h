@@ -9,6 +9,7 @@
 #define EFER_SVME BIT(12)
 #define EFER_LME BIT(8)
 #define EFER_LMA BIT(10)
+#define EFER_NXE BIT(11)
 #define MSR_PAT 0x277
 #define MSR_GHCB 0xc0010130
 

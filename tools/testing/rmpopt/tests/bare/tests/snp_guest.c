@@ -1356,9 +1356,9 @@ static void in_the_guest(void)
 	legacy_modes();
 	section("snp guest, VMPL1");
 	make_vmsa(image, 1, 1);
+	for (u32 i = 0; i < ARRAY_SIZE(used); i++)
+		to_vmpl1(used[i], PERM_ALL);
 	if (add_vcpu(1, VMSA_1, 1)) {
-		for (u32 i = 0; i < ARRAY_SIZE(used); i++)
-			to_vmpl1(used[i], PERM_ALL);
 		vmpl_permissions();
 		flushes();
 		random_walk();
@@ -1373,7 +1373,11 @@ static void in_the_guest(void)
 
 void tests_snp_guest(void)
 {
+	u64 efer = rdmsr(MSR_EFER);
+
 	svm_on();
+	/* So that a nested page fault tells a fetch from a load */
+	try_wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_NXE);
 	section("snp guest");
 	launch_guest();
 	if (ok(vmrun(cur) == EXIT_VMGEXIT, "runs"))
@@ -1384,4 +1388,5 @@ void tests_snp_guest(void)
 	end_guest();
 	is(psp_good(0, 0), 1, "all is free again");
 	svm_off();
+	try_wrmsr(MSR_EFER, efer);
 }
