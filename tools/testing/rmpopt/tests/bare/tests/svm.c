@@ -13,6 +13,8 @@
 /* It must not be tried: the guest would halt, or spoil state of the kernel. */
 #define NOT_TRIED 0
 
+#define READ_CR(n) ({ u64 v_; __asm__ volatile("mov %%cr" #n ", %0" : "=r"(v_)); v_; })
+
 #define CR0_TS BIT(3)
 #define CR0_NE BIT(5)
 #define CR0_PG BIT(31)
@@ -556,6 +558,36 @@ static void task_register(void)
 	}
 }
 
+/* A guest on its way to long mode, with each of the steps taken or not */
+static void modes(void)
+{
+	static const u8 nop[] = { 0x90 };
+	const u64 cr0 = READ_CR(0), cr4 = READ_CR(4), efer = rdmsr(MSR_EFER), rip = (u64)guest.code;
+	struct vmcb *v = guest.vmcb;
+
+	section("svm modes");
+	for (u32 i = 0; i < 8; i++) {
+		const bool invalid = i & 4;
+
+		start(nop, sizeof(nop));
+		v->cs.attrib = SEG_CODE32;
+		v->cr0 &= ~CR0_PG;
+		v->cr4 = i & 1 ? CR4_PAE : 0;
+		v->efer = EFER_SVME | (i & 2 ? EFER_LME : 0);
+		if (invalid)
+			v->asid = 0;
+		guest_run();
+		if (invalid)
+			is(v->exit_code, EXIT_INVALID, "no paging, PAE %u, LME %u, invalid", i & 1, i >> 1 & 1);
+		else
+			exited(EXIT_VMMCALL, rip + 1, rip + 4, 0, "no paging");
+		ok(READ_CR(0) == cr0 && READ_CR(4) == cr4 && rdmsr(MSR_EFER) == efer,
+		   "the host has its own, PAE %u, LME %u", i & 1, i >> 1 & 1);
+		/* Not to go on without paging */
+		__asm__ volatile("mov %0, %%cr0" :: "r"(cr0));
+	}
+}
+
 void tests_svm(void)
 {
 	svm_on();
@@ -568,6 +600,7 @@ void tests_svm(void)
 	reserved_bits();
 	virtual_interrupt();
 	injection();
+	modes();
 	task_register();
 	svm_off();
 }
