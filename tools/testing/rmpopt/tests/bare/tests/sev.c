@@ -1322,18 +1322,17 @@ static void random_memory(void)
 	map_nested((u64)pdpt, PTE_P | PTE_U | PTE_A);
 }
 
-static u32 spoilt;
-
 /* Paging, CPL and memory encryption of the hypervisor */
-static void hypervisor_is_well(u32 step, const void *absent)
+static bool hypervisor_is_well(const void *absent)
 {
 	u64 value, status = 0;
 	u32 load = try_load(absent, &value), rc = try_rdmsr(MSR_SEV_STATUS, &status);
 
 	if (load == VEC_PF && rc == NO_TRAP && !status)
-		return;
-	if (!spoilt++)
-		note("step %u, exit %llx: load %u, SEV_STATUS %llx", step, guest.vmcb->exit_code, load, status);
+		return true;
+	note("exit %llx: load %u, SEV_STATUS %llx, CR0 %llx", guest.vmcb->exit_code, load, status,
+	     READ_CR(0));
+	return false;
 }
 
 static void random_step(u64 counts[4])
@@ -1401,20 +1400,23 @@ static void random_contents(void)
 {
 	u32 steps = flag_value("sev-steps", 300);
 	struct vmcb *before = new_page();
-	u64 counts[4] = {}, pat = rdmsr(MSR_PAT);
+	u64 counts[4] = {}, pat = rdmsr(MSR_PAT), cr0 = READ_CR(0);
 	const void *absent;
+	u32 i;
 
 	section("sev random contents");
 	seed = flag_value("seed", 1) * 77;
 	random_memory();
 	vmsave(before);
 	absent = map_4k(0, 0, 0);
-	for (u32 i = 0; i < steps; i++) {
+	for (i = 0; i < steps; i++) {
 		random_step(counts);
-		hypervisor_is_well(i, absent);
+		if (!hypervisor_is_well(absent))
+			break;
 	}
+	__asm__ volatile("mov %0, %%cr0" :: "r"(cr0));
 	vmload(before);
-	is(spoilt, 0, "the hypervisor goes on as before");
+	is(i, steps, "the hypervisor is as before after each");
 	is(counts[0] + counts[1] + counts[2] + counts[3], steps, "each VMRUN ends by #VMEXIT");
 	print("# of %u: invalid %llu, nested page fault %llu, VMGEXIT %llu, others %llu\n", steps,
 	      counts[0], counts[1], counts[2], counts[3]);
