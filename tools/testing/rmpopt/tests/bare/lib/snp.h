@@ -25,6 +25,7 @@ enum {
 	RMP_OK = 0,
 	RMP_FAIL_INPUT = 1,
 	RMP_FAIL_PERMISSION = 2,
+	RMP_FAIL_INUSE = 3,
 	RMP_FAIL_OVERLAP = 4,
 	/* Not a code: the instruction trapped. */
 	RMP_TRAPPED = 0x1000,

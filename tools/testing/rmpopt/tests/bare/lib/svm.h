@@ -75,6 +75,8 @@ enum {
 };
 
 #define EXIT_INVALID ~0ULL
+/* The VMSA is that of a vCPU that runs. */
+#define EXIT_BUSY ~1ULL
 
 #define EXITINFO1_MOV_CR BIT(63)
 

@@ -1257,6 +1257,38 @@ static bool other_has_ended(struct vcpu *c)
 	return ended && begin >= 100;
 }
 
+/* A VMSA whose vCPU runs stays one, and runs nowhere else. */
+static void vmsa_in_use(void)
+{
+	const u64 entry = E_GUEST(gpa(VMSA_1), ASID_SNP) | E_VMSA;
+	struct vcpu *other = &vcpus[1], second = *other;
+	static struct rmp_state none;
+	struct outcome out;
+
+	section("snp guest, VMSA in use");
+	run_on(nr_cpus - 1, remote_svm_on, NULL);
+	second.vmcb = new_page();
+	memcpy(second.vmcb, other->vmcb, SZ_4K);
+	own_valid(T);
+	to_vmpl1(T, PERM_ALL);
+	on_other(other, snp_spin_load);
+	is(vmrun(&second), EXIT_BUSY, "VMRUN elsewhere: busy");
+	snp_run(OP_RMPUPDATE, page(VMSA_1), (u64)&none, KERNEL, &out);
+	is(out.rax, RMP_FAIL_INUSE, "RMPUPDATE: FAIL_INUSE");
+	is(rmpadjust(va(VMSA_1), 0, ADJUST(1, 0)), RMP_FAIL_INUSE, "RMPADJUST without VMSA: FAIL_INUSE");
+	is(raw(page(VMSA_1)), entry, "the entry stays");
+	is(other_has_ended(other), false, "the vCPU goes on");
+	conclude(other);
+	judged(done(), "until it is told to end");
+	is(rmpadjust(va(VMSA_1), 0, ADJUST(1, 0)), 0, "RMPADJUST, not in use");
+	is(vmrun(other), EXIT_INVALID, "it is no VMSA any more");
+	is(rmpadjust(va(VMSA_1), 0, ADJUST(1, 0) | ADJUST_VMSA), 0, "RMPADJUST makes it one again");
+	prepare(&second, snp_nothing, 0, 0, 0, 0);
+	is(vmrun(&second), EXIT_VMGEXIT, "VMRUN elsewhere, not in use");
+	release(T);
+	run_on(nr_cpus - 1, remote_svm_off, NULL);
+}
+
 static void flushes(void)
 {
 	struct vcpu *other = &vcpus[1];
@@ -1361,6 +1393,7 @@ static void in_the_guest(void)
 	if (add_vcpu(1, VMSA_1, 1)) {
 		vmpl_permissions();
 		flushes();
+		vmsa_in_use();
 		random_walk();
 	}
 	cur = &vcpus[0];
