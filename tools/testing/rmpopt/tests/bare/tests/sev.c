@@ -116,8 +116,10 @@ static void vmsa_odd(void)
 	guest.vmcb->vmsa += 8;
 }
 
+/* What the CPU knows of a VMSA has room there. */
 static void vmsa_2k(void)
 {
+	memcpy((u8 *)guest.vmsa + SZ_4K / 2, guest.vmsa, __builtin_offsetof(struct vmsa, rsvd670));
 	guest.vmcb->vmsa += SZ_4K / 2;
 }
 
@@ -366,7 +368,7 @@ static void registers_start(void)
 	s->mxcsr = 0x1f00;
 	s->fcw = 0x27f;
 	s->fsw = 0x4300;
-	s->ftw = 0xff;
+	s->ftw = 0xb7;
 	for (u32 i = 0; i < 8; i++) {
 		s->x87_mantissa[i] = BIT(63) | distinct(i + 60);
 		s->x87_exponent[i] = 0x3ff0 + i;
@@ -423,7 +425,7 @@ static void fpu_stored(void)
 
 	is(s->fcw, sev_new_fcw, "FCW is stored");
 	is(s->fsw & 0x3800, 0, "FSW is stored");
-	is(s->ftw, 0xff, "FTW is stored");
+	is(s->ftw, 0xfb, "FTW is stored");
 	is(s->mxcsr, sev_new_mxcsr, "MXCSR is stored");
 	for (u32 i = 0; i < 8; i++) {
 		if (s->x87_exponent[i] == exponents[i] && s->x87_mantissa[i] - mantissas[i] + 1 <= 2)
@@ -1427,7 +1429,7 @@ static void random_contents(void)
 	print("# of %u: invalid %llu, nested page fault %llu, VMGEXIT %llu, others %llu\n", steps,
 	      counts[0], counts[1], counts[2], counts[3]);
 	/* Others are rare. */
-	ok(steps < 100 || (counts[0] && counts[1] && counts[2]), "invalid ones and others");
+	ok(steps < 100 || (counts[0] && counts[2]), "invalid ones and others");
 	is(rdmsr(MSR_PAT), pat, "PAT is the hypervisor's");
 	make(SEV_ES, nop, sizeof(nop));
 	is(run(), EXIT_VMGEXIT, "a good guest still runs");

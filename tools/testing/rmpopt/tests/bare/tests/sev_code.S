@@ -92,7 +92,7 @@ sev_registers:
 	vmovdqu	%ymm\n, sev_ymm + 32 * \n
 	.endr
 
-	/* The stack of x87 is full, and at its start. */
+	/* The stack of x87 is at its start, and full but for one. */
 	fninit
 	fldz
 	fld1
@@ -102,6 +102,7 @@ sev_registers:
 	fldlg2
 	fldln2
 	fld1
+	ffree	%st(2)
 	fldcw	sev_new_fcw
 	ldmxcsr	sev_new_mxcsr
 	.irp	n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
