@@ -1298,28 +1298,38 @@ static void flushes(void)
 	for (u32 i = 0; i < 4; i++) {
 		const u8 *what = i & 1 ? snp_spin_store : snp_spin_load;
 		const char *name = i & 1 ? "store" : "load";
+		volatile u64 *word;
 
 		own_valid(T);
 		to_vmpl1(T, PERM_ALL);
 		learn(page(T));
+		/* Mapped while no vCPU is in the guest, which would get the interrupt. */
+		word = window(page(T));
 		on_other(other, what);
 		if (i < 2)
 			free_4k(page(T));
 		else
 			assign(page(T), gpa(T + 1), 0, ASID_SNP);
+		if (i == 1)
+			*word = 0;
 		is(other_has_ended(other), true, "%s: RMPUPDATE %s ends it", name,
 		   i < 2 ? "to the hypervisor" : "of its address");
 		conclude(other);
 		judged(npf(FAULT_RMP | (i & 1 ? PF_W : 0), gpa(T)), "by a nested page fault");
+		if (i == 1)
+			is(*word, 0, "no store comes after it");
 		release(T);
 	}
 	own_valid(T);
 	to_vmpl1(T, PERM_ALL);
 	on_other(other, snp_spin_store);
 	to_vmpl1(T, PERM_R);
+	attempt_regs(snp_store, 0, va(T), 0, 0);
+	judged(done(), "VMPL0 writes after RMPADJUST");
 	is(other_has_ended(other), true, "RMPADJUST that takes away the write permission ends it");
 	conclude(other);
 	judged(npf(FAULT_RMP | NPF_VMPL | PF_W, gpa(T)), "by a nested page fault");
+	is(*(volatile u64 *)page(T), 0, "no store comes after it");
 	to_vmpl1(T, PERM_ALL);
 	on_other(other, snp_spin_load);
 	is(pvalidate(va(T), 0, 0), 0, "PVALIDATE takes the validation away");
