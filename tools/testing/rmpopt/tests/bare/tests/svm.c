@@ -558,6 +558,45 @@ static void task_register(void)
 	}
 }
 
+/* DR0 has a linear address. Of that, 32-bit code sees what is above the base of CS. */
+static void breakpoints(void)
+{
+	static const struct { const char *name; u16 attrib; u64 base; bool paging; } rows[] = {
+		{ "64-bit code", SEG_CODE64, 0, true },
+		{ "32-bit code", SEG_CODE32, 0x100, true },
+		{ "no paging", SEG_CODE32, 0x100, false },
+	};
+	static const u8 nops[] = { 0x90, 0x90, 0x90 };
+	const u64 rip = (u64)guest.code;
+	struct vmcb *v = guest.vmcb;
+
+	section("svm breakpoints");
+	for (u32 i = 0; i < ARRAY_SIZE(rows); i++) {
+		const u64 base = rows[i].base ? rip - rows[i].base : 0;
+
+		for (u32 on = 0; on < 2; on++) {
+			start(nops, sizeof(nops));
+			v->cs.attrib = rows[i].attrib;
+			v->cs.base = base;
+			v->rip = rip - base;
+			if (!rows[i].paging) {
+				v->efer &= ~(EFER_LMA | EFER_LME);
+				v->cr0 &= ~CR0_PG;
+				v->cr4 &= ~CR4_PAE;
+			}
+			v->dr7 = 0x400 | on;
+			__asm__ volatile("mov %0, %%dr0" :: "r"(rip + 1));
+			guest_run();
+			__asm__ volatile("mov %0, %%dr0" :: "r"(0ULL));
+			if (on)
+				exited(RAISES(1), v->rip, 0, 0, rows[i].name);
+			else
+				is(v->exit_code, EXIT_VMMCALL, "%s, not enabled", rows[i].name);
+			is(v->rip, rip - base + (on ? 1 : 3), "where it should be");
+		}
+	}
+}
+
 /* A guest on its way to long mode, with each of the steps taken or not */
 static void modes(void)
 {
@@ -600,6 +639,7 @@ void tests_svm(void)
 	reserved_bits();
 	virtual_interrupt();
 	injection();
+	breakpoints();
 	modes();
 	task_register();
 	svm_off();
