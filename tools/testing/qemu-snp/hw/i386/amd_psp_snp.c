@@ -651,6 +651,7 @@ static uint32_t snp_launch_page(PSPGuest *guest, LaunchPage type, uint64_t pa,
 {
     g_autofree uint8_t *page = g_malloc(RMP_PAGE_4K);
     uint64_t lo = snp_entry_lo(amd_snp_entry(amd_snp, pa));
+    uint64_t hi = 0;
     unsigned vmpl;
 
     psp_read(pa, page, RMP_PAGE_4K);
@@ -667,11 +668,14 @@ static uint32_t snp_launch_page(PSPGuest *guest, LaunchPage type, uint64_t pa,
     psp_write(pa, page, RMP_PAGE_4K);
     snp_extend_digest(guest, type, lo & RMP_GPA_MASK, page, perms);
     lo = (lo & ~RMP_IMMUTABLE) | RMP_VALIDATED;
-    psp_set_entry(pa, type == LAUNCH_VMSA ? lo | RMP_VMSA : lo);
-    qemu_spin_lock(&amd_snp->lock);
-    for (vmpl = 1; vmpl < RMP_VMPLS; vmpl++) {
-        snp_entry_set_perms(amd_snp_entry(amd_snp, pa), vmpl, perms[vmpl - 1]);
+    if (type == LAUNCH_VMSA) {
+        lo |= RMP_VMSA;
     }
+    for (vmpl = 1; vmpl < RMP_VMPLS; vmpl++) {
+        hi = deposit64(hi, RMP_PERM_SHIFT(vmpl), 5, perms[vmpl - 1]);
+    }
+    qemu_spin_lock(&amd_snp->lock);
+    amd_snp_set_entry_perms(amd_snp, pa, lo, hi);
     qemu_spin_unlock(&amd_snp->lock);
     guest->pages++;
     return PSP_SUCCESS;

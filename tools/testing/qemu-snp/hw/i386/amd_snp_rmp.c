@@ -61,19 +61,22 @@ static void snp_add_to_counts(RMPEntry *base, uint64_t n)
     }
 }
 
-void amd_snp_set_entry(AMDSNPHost *s, hwaddr pa, uint64_t lo)
+void amd_snp_set_entry_perms(AMDSNPHost *s, hwaddr pa, uint64_t lo,
+                             uint64_t perms)
 {
     RMPEntry *entry = amd_snp_entry(s, pa);
     RMPEntry *base = amd_snp_entry(s, QEMU_ALIGN_DOWN(pa, RMP_PAGE_2M));
     uint64_t old = snp_entry_lo(entry);
+    uint64_t hi;
 
     if ((lo & RMP_ASSIGNED) && !(old & RMP_ASSIGNED)) {
         amd_snp_clear_region(s, pa);
     }
     /* A large mapping must not miss what is assigned: the count is first */
     snp_add_to_counts(base, snp_entry_weight(lo));
+    hi = le64_to_cpu(qatomic_read(&entry->hi)) & ~RMP_PERMS_MASK;
+    qatomic_set(&entry->hi, cpu_to_le64(hi | perms));
     qatomic_set(&entry->lo, cpu_to_le64(lo));
-    qatomic_set(&entry->hi, entry->hi & ~cpu_to_le64(RMP_PERMS_MASK));
     snp_add_to_counts(base, -snp_entry_weight(old));
 }
 

@@ -377,17 +377,23 @@ static inline void snp_entry_set_perms(RMPEntry *entry, unsigned vmpl,
 }
 
 /**
- * amd_snp_set_entry: Change an RMP entry, and what is derived from it
+ * amd_snp_set_entry_perms: Change an RMP entry, and what is derived from it
  * @s: the RMP; its lock is held
  * @pa: the page, which the RMP covers
  * @lo: the first quadword
- *
- * VMPL1 to VMPL3 lose all permissions.
+ * @perms: what of the second one is in RMP_PERMS_MASK
  *
  * Takes the optimization of the region from all cores when the page becomes
  * assigned. TLBs have to be flushed then, once the lock has been released.
  */
-void amd_snp_set_entry(AMDSNPHost *s, hwaddr pa, uint64_t lo);
+void amd_snp_set_entry_perms(AMDSNPHost *s, hwaddr pa, uint64_t lo,
+                             uint64_t perms);
+
+/* The same, and VMPL1 to VMPL3 may do nothing */
+static inline void amd_snp_set_entry(AMDSNPHost *s, hwaddr pa, uint64_t lo)
+{
+    amd_snp_set_entry_perms(s, pa, lo, 0);
+}
 
 /* The code with which the next RMPUPDATE fails, or 0. The lock is held. */
 uint32_t amd_snp_rmpupdate_failure(AMDSNPHost *s);

@@ -24,7 +24,8 @@ void tests_cpuid(void)
 	is(has.snp, !none, "SEV-SNP as the machine was made");
 	is(has.rmpread, !none && !flag_on("no-rmpread"), "RMPREAD as the machine was made");
 	is(has.segmented, !none && !flag_on("no-segmented"), "segmented RMP as the machine was made");
-	is(r[0] & ~(BIT(0) | BIT(1) | BIT(3) | BIT(4) | BIT(10) | BIT(21) | BIT(23)), 0,
+	is(!!(r[0] & BIT(5)), !none, "VMPL with SEV-SNP");
+	is(r[0] & ~(BIT(0) | BIT(1) | BIT(3) | BIT(4) | BIT(5) | BIT(10) | BIT(21) | BIT(23)), 0,
 	   "8000_001F EAX: nothing else");
 	is(r[1], 51 | 6 << 6 | 4 << 12, "8000_001F EBX: C-bit 51, reduction 6, 4 VMPLs");
 	ok(r[2] >= r[3] && r[2] < 1024, "8000_001F ECX: highest ASID %u", r[2]);

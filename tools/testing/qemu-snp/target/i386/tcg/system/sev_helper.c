@@ -20,7 +20,6 @@ static uint64_t vmcb_ldq(CPUX86State *env, size_t offset)
     return x86_ldq_phys(env_cpu(env), env->vm_vmcb + offset);
 }
 
-
 /* INT n, INT3 and INTO cannot be injected: the hypervisor lacks nRIP. */
 static bool event_valid(uint32_t event_inj)
 {
@@ -58,6 +57,23 @@ static bool es_valid(CPUX86State *env, hwaddr vmsa)
                               offsetof(struct sev_es_save_area, xcr0)));
 }
 
+void cpu_sev_count_vmrun(CPUX86State *env)
+{
+    SnpCpuStats *stats;
+
+    if (!env->sev_status) {
+        return;
+    }
+    stats = &env_archcpu(env)->snp->stats;
+    if (env->sev_status & MSR_AMD64_SEV_STATUS_SNP) {
+        snp_count(&stats->vmrun_snp, 1);
+    } else if (env->sev_status & MSR_AMD64_SEV_STATUS_SEV_ES) {
+        snp_count(&stats->vmrun_sev_es, 1);
+    } else {
+        snp_count(&stats->vmrun_sev, 1);
+    }
+}
+
 static bool is_snp_active(CPUX86State *env, hwaddr vmsa)
 {
     return x86_ldq_phys(env_cpu(env), vmsa +
@@ -71,7 +87,6 @@ uint64_t cpu_sev_vmrun(CPUX86State *env, hwaddr *save)
     uint32_t asid = vmcb_ldq(env, offsetof(struct vmcb, control.asid));
     uint32_t eax, ebx, max_asid, min_sev_asid;
     CPUState *cs = env_cpu(env);
-    SnpCpuStats *stats;
     uint64_t status;
     hwaddr vmsa;
 
@@ -79,8 +94,6 @@ uint64_t cpu_sev_vmrun(CPUX86State *env, hwaddr *save)
         !(ctl & (SVM_SEV_ENABLED | SVM_SEV_ES_ENABLED))) {
         return 0;
     }
-    /* With MEM_ENC there is one. */
-    stats = &env_archcpu(env)->snp->stats;
     cpu_x86_cpuid(env, 0x8000001f, 0, &eax, &ebx, &max_asid, &min_sev_asid);
     if (!(ctl & SVM_SEV_ENABLED) || !(ctl & SVM_NPT_ENABLED) ||
         !(env->msr_hwcr & MSR_K7_HWCR_SMMLOCK) ||
@@ -91,7 +104,6 @@ uint64_t cpu_sev_vmrun(CPUX86State *env, hwaddr *save)
         if (asid < min_sev_asid) {
             return SVM_EXIT_ERR;
         }
-        snp_count(&stats->vmrun_sev, 1);
         env->sev_status = MSR_AMD64_SEV_STATUS_SEV;
         return 0;
     }
@@ -109,12 +121,9 @@ uint64_t cpu_sev_vmrun(CPUX86State *env, hwaddr *save)
         if (exit_code) {
             return exit_code;
         }
-        snp_count(&stats->vmrun_snp, 1);
         status |= MSR_AMD64_SEV_STATUS_SNP;
     } else if (!x86_cpu_snp_owns_page(env, vmsa)) {
         return SVM_EXIT_ERR;
-    } else {
-        snp_count(&stats->vmrun_sev_es, 1);
     }
     env->sev_status = status;
     *save = vmsa;

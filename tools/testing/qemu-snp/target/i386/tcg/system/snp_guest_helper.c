@@ -24,67 +24,72 @@
 #define RMPADJUST_PERMS_SHIFT   8
 #define RMPADJUST_VMSA          (1ULL << 16)
 
-/* Of a 2 MB page the first entry has what guests change. */
-static RMPEntry *guest_entry(AMDSNPHost *s, hwaddr pa)
-{
-    RMPEntry *entry = amd_snp_entry(s, pa);
-
-    if (entry && (snp_entry_lo(entry) & RMP_PAGE_SIZE_2M)) {
-        entry = amd_snp_entry(s, QEMU_ALIGN_DOWN(pa, RMP_PAGE_2M));
-    }
-    return entry;
-}
-
-/* Whether the page is the guest's, at this guest physical address */
-static bool is_guest_page(CPUX86State *env, const SnpGuestPage *page)
-{
-    hwaddr pa = page->pa & ~AMD_C_BIT;
-    RMPEntry *entry = amd_snp_entry(amd_snp, pa);
+/* An RMP entry as it was at one moment */
+typedef struct GuestEntry {
     uint64_t lo;
+    /* Of a 2 MB page the first entry has what guests change. */
+    RMPEntry *first;
+    uint64_t first_lo;
+    unsigned perms;
+} GuestEntry;
 
+/*
+ * Looks the page up, and whether it is the guest's. Other vCPUs may change the
+ * entry meanwhile: what is found then is no page of the guest.
+ */
+static bool get_guest_entry(CPUX86State *env, hwaddr pa, GuestEntry *out)
+{
+    const uint64_t mask = RMP_ASSIGNED | RMP_IMMUTABLE | RMP_ASID_MASK;
+    uint64_t owned = RMP_ASSIGNED | (uint64_t)env->snp_asid << RMP_ASID_SHIFT;
+    RMPEntry *entry;
+
+    entry = amd_snp_entry(amd_snp, pa);
     if (!entry || amd_snp_is_rmp(amd_snp, pa, 1)) {
         return false;
     }
-    lo = snp_entry_lo(entry);
-    return (lo & RMP_ASSIGNED) && !(lo & RMP_IMMUTABLE) &&
-           (lo & RMP_ASID_MASK) >> RMP_ASID_SHIFT == env->snp_asid &&
-           (lo & RMP_GPA_MASK) == page->gpa;
+    out->lo = snp_entry_lo(entry);
+    if (out->lo & RMP_PAGE_SIZE_2M) {
+        entry = amd_snp_entry(amd_snp, QEMU_ALIGN_DOWN(pa, RMP_PAGE_2M));
+    }
+    out->first = entry;
+    out->perms = snp_entry_perms(entry, env->snp_vmpl);
+    out->first_lo = snp_entry_lo(entry);
+    return (out->lo & mask) == owned && (out->first_lo & mask) == owned;
 }
 
-static bool is_large(hwaddr pa)
+/* The same, at this guest physical address */
+static bool get_guest_page(CPUX86State *env, const SnpGuestPage *page,
+                           GuestEntry *out)
 {
-    return snp_entry_lo(amd_snp_entry(amd_snp, pa & ~AMD_C_BIT)) &
-           RMP_PAGE_SIZE_2M;
+    return get_guest_entry(env, page->pa, out) &&
+           (out->lo & RMP_GPA_MASK) == page->gpa;
 }
 
-static bool is_validated(hwaddr pa)
+static bool is_large(const GuestEntry *entry)
 {
-    return snp_entry_lo(guest_entry(amd_snp, pa & ~AMD_C_BIT)) & RMP_VALIDATED;
+    return entry->lo & RMP_PAGE_SIZE_2M;
 }
 
-unsigned x86_cpu_snp_guest_perms(CPUX86State *env, hwaddr pa)
-{
-    RMPEntry *entry = guest_entry(amd_snp, pa & ~AMD_C_BIT);
-
-    return entry ? snp_entry_perms(entry, env->snp_vmpl) : 0;
-}
-
+/* In the order of APM volume 2, table of RMP checks of a guest's accesses */
 uint64_t x86_cpu_snp_guest_check(CPUX86State *env, const SnpGuestPage *page,
-                                 unsigned perms)
+                                 unsigned needed, unsigned *perms)
 {
     SnpCpuStats *stats = &env_archcpu(env)->snp->stats;
     uint64_t info = 0;
+    GuestEntry entry;
 
     snp_count(&stats->guest_checked, 1);
-    if (!is_guest_page(env, page)) {
+    if (!get_guest_page(env, page, &entry)) {
         info = PG_ERROR_RMP_MASK;
-    } else if (is_large(page->pa) != (page->mapping >= RMP_PAGE_2M)) {
+    } else if (is_large(&entry) != (page->mapping >= RMP_PAGE_2M)) {
         info = PG_ERROR_RMP_MASK | SVM_NPTEXIT_SIZEM;
-    } else if (!is_validated(page->pa)) {
+    } else if (!(entry.first_lo & RMP_VALIDATED)) {
         snp_count(&stats->guest_not_validated, 1);
         return SNP_NOT_VALIDATED;
-    } else if (perms & ~x86_cpu_snp_guest_perms(env, page->pa)) {
+    } else if (needed & ~entry.perms) {
         info = PG_ERROR_RMP_MASK | SVM_NPTEXIT_VMPL;
+    } else {
+        *perms = entry.perms;
     }
     snp_count(&stats->guest_faults, !!info);
     return info;
@@ -92,13 +97,11 @@ uint64_t x86_cpu_snp_guest_check(CPUX86State *env, const SnpGuestPage *page,
 
 bool x86_cpu_snp_guest_has_page(CPUX86State *env, hwaddr pa, bool write)
 {
-    RMPEntry *entry = amd_snp_entry(amd_snp, pa);
-    uint64_t lo = entry ? snp_entry_lo(entry) : 0;
+    GuestEntry entry;
 
-    return env->snp_asid && (lo & RMP_ASSIGNED) && !(lo & RMP_IMMUTABLE) &&
-           (lo & RMP_ASID_MASK) >> RMP_ASID_SHIFT == env->snp_asid &&
-           is_validated(pa) &&
-           (!write || (x86_cpu_snp_guest_perms(env, pa) & RMP_PERM_WRITE));
+    return env->snp_asid && get_guest_entry(env, pa, &entry) &&
+           (entry.first_lo & RMP_VALIDATED) &&
+           (!write || (entry.perms & RMP_PERM_WRITE));
 }
 
 bool snp_vmsa_in_use(hwaddr pa, uint64_t size)
@@ -108,7 +111,7 @@ bool snp_vmsa_in_use(hwaddr pa, uint64_t size)
     CPU_FOREACH(cs) {
         CPUX86State *env = cpu_env(cs);
 
-        if (qatomic_read(&env->snp_asid) &&
+        if (qatomic_load_acquire(&env->snp_asid) &&
             qatomic_read(&env->snp_vmsa) - pa < size) {
             return true;
         }
@@ -153,7 +156,8 @@ uint64_t x86_cpu_snp_take_vmsa(CPUX86State *env, hwaddr pa, uint32_t asid,
 
 void x86_cpu_snp_release_vmsa(CPUX86State *env)
 {
-    qatomic_set(&env->snp_asid, 0);
+    /* What #VMEXIT has written to the VMSA comes before. */
+    qatomic_store_release(&env->snp_asid, 0);
 }
 
 static void check_snp_guest(CPUX86State *env, uintptr_t ra)
@@ -166,34 +170,23 @@ static void check_snp_guest(CPUX86State *env, uintptr_t ra)
     }
 }
 
-/* The page that the instruction works on: of a private mapping */
-static void guest_operand(CPUX86State *env, vaddr addr, SnpGuestPage *page,
-                          uintptr_t ra)
-{
-    x86_cpu_snp_guest_page(env, addr, page, ra);
-    if (!page->private) {
-        env->cr[2] = addr;
-        raise_exception_err_ra(env, EXCP0E_PAGE,
-                               PG_ERROR_P_MASK | PG_ERROR_RSVD_MASK, ra);
-    }
-}
-
 /* A fault of the operand, as in x86_cpu_snp_guest_check(). The lock is held. */
 static uint64_t check_operand(CPUX86State *env, const SnpGuestPage *page,
-                              bool large)
+                              bool large, GuestEntry *entry)
 {
-    if (!is_guest_page(env, page)) {
+    if (!get_guest_page(env, page, entry)) {
         return PG_ERROR_RMP_MASK;
     }
-    if (is_large(page->pa) && !large) {
+    if (is_large(entry) && !large) {
         return PG_ERROR_RMP_MASK | SVM_NPTEXIT_SIZEM;
     }
     return 0;
 }
 
-static bool size_matches(const SnpGuestPage *page, bool large)
+static bool size_matches(const SnpGuestPage *page, bool large,
+                         const GuestEntry *entry)
 {
-    return !large || (is_large(page->pa) && page->pa % RMP_PAGE_2M == 0);
+    return !large || (is_large(entry) && page->pa % RMP_PAGE_2M == 0);
 }
 
 /*
@@ -209,6 +202,7 @@ void helper_pvalidate(CPUX86State *env)
     uint32_t result = RMP_SUCCESS;
     bool unchanged = false;
     SnpGuestPage page;
+    GuestEntry entry;
 
     check_snp_guest(env, GETPC());
     snp_count(&env_archcpu(env)->snp->stats.pvalidate, 1);
@@ -220,29 +214,28 @@ void helper_pvalidate(CPUX86State *env)
         result = RMP_FAIL_PERMISSION;
         goto done;
     }
-    guest_operand(env, addr, &page, GETPC());
+    x86_cpu_snp_guest_page(env, addr, &page, GETPC());
 
     qemu_spin_lock(&amd_snp->lock);
-    info = check_operand(env, &page, large);
-    if (!info && !size_matches(&page, large)) {
+    info = check_operand(env, &page, large, &entry);
+    if (!info && !size_matches(&page, large, &entry)) {
         result = RMP_FAIL_SIZEMISMATCH;
     } else if (!info) {
-        RMPEntry *entry = guest_entry(amd_snp, page.pa & ~AMD_C_BIT);
-        uint64_t lo = snp_entry_lo(entry);
+        uint64_t lo = entry.first_lo;
 
         unchanged = !!(lo & RMP_VALIDATED) == validate;
         lo = validate ? lo | RMP_VALIDATED : lo & ~RMP_VALIDATED;
-        qatomic_set(&entry->lo, cpu_to_le64(lo));
+        qatomic_set(&entry.first->lo, cpu_to_le64(lo));
     }
     qemu_spin_unlock(&amd_snp->lock);
     if (info) {
         x86_cpu_snp_guest_fault(env, addr, &page, info, GETPC());
     }
     if (!validate && !unchanged && result == RMP_SUCCESS) {
-        snp_flush_guest(env, env->snp_asid, page.pa & ~AMD_C_BIT, large);
+        snp_flush_guest(env, env->snp_asid, page.pa, large);
     }
     amd_snp_journal(SNP_JOURNAL_PVALIDATE, env_cpu(env)->cpu_index, -1,
-                    page.pa & ~AMD_C_BIT, env->regs[R_EDX], result);
+                    page.pa, env->regs[R_EDX], result);
 done:
     trace_amd_snp_pvalidate(env_cpu(env)->cpu_index, addr, large, validate,
                             result, unchanged);
@@ -252,27 +245,27 @@ done:
 
 /* What the instruction does to the page. The lock is held. */
 static uint32_t rmpadjust(CPUX86State *env, const SnpGuestPage *page,
-                          uint64_t operand, bool *takes)
+                          const GuestEntry *entry, uint64_t operand,
+                          bool *takes)
 {
-    RMPEntry *entry = guest_entry(amd_snp, page->pa & ~AMD_C_BIT);
     unsigned vmpl = extract64(operand, RMPADJUST_VMPL_SHIFT, 8);
     unsigned perms = extract64(operand, RMPADJUST_PERMS_SHIFT, 8) &
                      RMP_PERM_ALL;
-    uint64_t lo = snp_entry_lo(entry);
+    uint64_t lo = entry->first_lo;
     bool vmsa = operand & RMPADJUST_VMSA;
 
-    if (perms & ~snp_entry_perms(entry, env->snp_vmpl)) {
+    if (perms & ~entry->perms) {
         return RMP_FAIL_PERMISSION;
     }
     if (!env->snp_vmpl && vmsa != !!(lo & RMP_VMSA)) {
-        if (snp_vmsa_in_use(page->pa & ~AMD_C_BIT, RMP_PAGE_4K)) {
+        if (snp_vmsa_in_use(page->pa, RMP_PAGE_4K)) {
             return RMP_FAIL_INUSE;
         }
         lo = vmsa ? lo | RMP_VMSA : lo & ~RMP_VMSA;
-        qatomic_set(&entry->lo, cpu_to_le64(lo));
+        qatomic_set(&entry->first->lo, cpu_to_le64(lo));
     }
-    *takes = snp_entry_perms(entry, vmpl) & ~perms;
-    snp_entry_set_perms(entry, vmpl, perms);
+    *takes = snp_entry_perms(entry->first, vmpl) & ~perms;
+    snp_entry_set_perms(entry->first, vmpl, perms);
     return RMP_SUCCESS;
 }
 
@@ -286,6 +279,7 @@ void helper_rmpadjust(CPUX86State *env)
     uint32_t result = RMP_SUCCESS;
     bool takes = false;
     SnpGuestPage page;
+    GuestEntry entry;
 
     check_snp_guest(env, GETPC());
     snp_count(&env_archcpu(env)->snp->stats.rmpadjust, 1);
@@ -299,26 +293,26 @@ void helper_rmpadjust(CPUX86State *env)
         result = RMP_FAIL_PERMISSION;
         goto done;
     }
-    guest_operand(env, addr, &page, GETPC());
+    x86_cpu_snp_guest_page(env, addr, &page, GETPC());
 
     qemu_spin_lock(&amd_snp->lock);
-    info = check_operand(env, &page, large);
-    if (!info && !size_matches(&page, large)) {
+    info = check_operand(env, &page, large, &entry);
+    if (!info && !size_matches(&page, large, &entry)) {
         result = RMP_FAIL_SIZEMISMATCH;
-    } else if (!info && !is_validated(page.pa)) {
+    } else if (!info && !(entry.first_lo & RMP_VALIDATED)) {
         info = SNP_NOT_VALIDATED;
     } else if (!info) {
-        result = rmpadjust(env, &page, operand, &takes);
+        result = rmpadjust(env, &page, &entry, operand, &takes);
     }
     qemu_spin_unlock(&amd_snp->lock);
     if (info) {
         x86_cpu_snp_guest_fault(env, addr, &page, info, GETPC());
     }
     if (takes) {
-        snp_flush_guest(env, env->snp_asid, page.pa & ~AMD_C_BIT, large);
+        snp_flush_guest(env, env->snp_asid, page.pa, large);
     }
     amd_snp_journal(SNP_JOURNAL_RMPADJUST, env_cpu(env)->cpu_index, -1,
-                    page.pa & ~AMD_C_BIT, operand, result);
+                    page.pa, operand, result);
 done:
     trace_amd_snp_rmpadjust(env_cpu(env)->cpu_index, addr, large, operand,
                             result);

@@ -59,6 +59,12 @@ bool x86_cpu_snp_realize(X86CPU *cpu, Error **errp)
     if (!(env->features[FEAT_8000_001F_EAX] & CPUID_8000_001F_EAX_SNP)) {
         return true;
     }
+    if (!(env->features[FEAT_8000_001F_EAX] & CPUID_8000_001F_EAX_SEV_ES) ||
+        !(env->features[FEAT_8000_001F_EAX] & CPUID_8000_001F_EAX_SEV)) {
+        error_setg(errp, "sev-snp needs sev and sev-es: leave them on, or add "
+                   "-sev-snp");
+        return false;
+    }
     if (!blocker) {
         error_setg(&blocker, "a CPU with sev-snp cannot be migrated or saved");
         if (migrate_add_blocker(&blocker, errp) < 0) {
@@ -590,8 +596,7 @@ static uint32_t snp_psmash(AMDSNPHost *s, hwaddr pa, uint32_t *guest)
 {
     RMPEntry *entry = amd_snp_entry(s, pa);
     hwaddr end = pa + RMP_PAGE_2M;
-    unsigned vmpl, perms[RMP_VMPLS];
-    uint64_t lo;
+    uint64_t lo, perms;
 
     if (pa % RMP_PAGE_2M || !entry) {
         return RMP_FAIL_INPUT;
@@ -603,19 +608,15 @@ static uint32_t snp_psmash(AMDSNPHost *s, hwaddr pa, uint32_t *guest)
     if (lo & RMP_IMMUTABLE) {
         return RMP_FAIL_PERMISSION;
     }
-    for (vmpl = 1; vmpl < RMP_VMPLS; vmpl++) {
-        perms[vmpl] = snp_entry_perms(entry, vmpl);
-    }
+    perms = le64_to_cpu(qatomic_read(&entry->hi)) & RMP_PERMS_MASK;
     *guest = (lo & RMP_ASID_MASK) >> RMP_ASID_SHIFT;
     /* All pieces get what the guest has made of the first one's entry. */
     lo &= RMP_VALIDATED | RMP_VMSA;
     for (; pa < end; pa += RMP_PAGE_4K) {
         entry = amd_snp_entry(s, pa);
-        amd_snp_set_entry(s, pa,
-                          (snp_entry_lo(entry) & ~RMP_PAGE_SIZE_2M) | lo);
-        for (vmpl = 1; vmpl < RMP_VMPLS; vmpl++) {
-            snp_entry_set_perms(entry, vmpl, perms[vmpl]);
-        }
+        amd_snp_set_entry_perms(s, pa,
+                                (snp_entry_lo(entry) & ~RMP_PAGE_SIZE_2M) | lo,
+                                perms);
     }
     return RMP_SUCCESS;
 }
