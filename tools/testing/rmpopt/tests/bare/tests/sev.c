@@ -1261,6 +1261,14 @@ static void c_bit(void)
 	guest_run();
 	is(v->exit_code, EXIT_NPF, "SEV guest: nested page fault of a private page");
 	is(v->exit_info_2, 2 * SZ_1G, "EXITINFO2 has no C-bit");
+	table[1] = 600 * SZ_1G | PTE_ALL | C_BIT;
+	make(SEV, code, sizeof(code));
+	v->cr3 = (u64)table | C_BIT;
+	guest.regs.r9 = 512 * SZ_1G;
+	guest_run();
+	ok(v->exit_code == EXIT_NPF && v->exit_info_1 & NPF_TABLE,
+	   "SEV guest: nested page fault of a page table");
+	is(v->exit_info_2, 600 * SZ_1G, "EXITINFO2 has no C-bit");
 }
 
 /* Random contents */

@@ -11,7 +11,7 @@
 	.balign 4096
 	.globl snp_code, snp_stubs, snp_code_end
 	.globl snp_load, snp_store, snp_fetch, snp_pvalidate, snp_rmpadjust, snp_rmpquery, snp_copy
-	.globl snp_legacy, snp_withdrawn, snp_rdmsr, snp_user, snp_user_load, snp_user_fetch, snp_user_pvalidate
+	.globl	snp_load_store, snp_load_fetch, snp_fetch_store, snp_legacy, snp_withdrawn, snp_rdmsr, snp_user, snp_user_load, snp_user_fetch, snp_user_pvalidate
 	.globl snp_user_rmpadjust, snp_spin_load, snp_spin_store, snp_withdraw, snp_nothing
 snp_code:
 	/* vmgexit */
@@ -59,6 +59,19 @@ snp_copy:
 	jmp	snp_done
 snp_rdmsr:
 	rdmsr
+	jmp	snp_done
+/* Two accesses, of which the first fills the TLB */
+snp_load_store:
+	movq	(%rbx), %rax
+	movq	%rax, (%rbx)
+	jmp	snp_done
+snp_load_fetch:
+	movq	(%rbx), %rax
+	callq	*%rbx
+	jmp	snp_done
+snp_fetch_store:
+	callq	*%rbx
+	movq	%rax, (%rbx)
 	jmp	snp_done
 /* Reads, takes the page's validation away, and reads again. */
 snp_withdraw:

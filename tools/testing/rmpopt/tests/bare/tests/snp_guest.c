@@ -73,7 +73,7 @@ extern u8 snp_code[], snp_stubs[], snp_code_end[];
 extern u8 snp_load[], snp_store[], snp_fetch[], snp_pvalidate[], snp_rmpadjust[], snp_rmpquery[],
 	  snp_copy[], snp_rdmsr[], snp_user[], snp_user_load[], snp_user_fetch[], snp_user_pvalidate[],
 	  snp_user_rmpadjust[], snp_spin_load[], snp_spin_store[], snp_withdraw[], snp_withdrawn[],
-	  snp_nothing[], snp_legacy[];
+	  snp_nothing[], snp_legacy[], snp_load_store[], snp_load_fetch[], snp_fetch_store[];
 
 static u64 page(u32 n)
 {
@@ -601,6 +601,14 @@ static void shared_access(void)
 			judged(done(), "fetch is private, page is %s: no fault", rows[i].name);
 		release(T);
 	}
+	/* The TLB must tell them apart. */
+	attempt(snp_load_fetch, shared_va(T));
+	judged(npf(FAULT_RMP | NPF_FETCH, gpa(T)), "fetch after a load: nested page fault all the same");
+	own_valid(T);
+	attempt(snp_fetch_store, shared_va(T));
+	judged(npf((FAULT_RMP & ~NPF_ENC) | PF_W, gpa(T)),
+	       "store after a fetch: nested page fault all the same");
+	release(T);
 }
 
 /* Faults of the nested table: EXITINFO1 tells whether the access was private. */
@@ -1004,6 +1012,12 @@ static void vmpl_permissions(void)
 		/* Whether a fetch needs to read as well is left open. */
 		if (!r)
 			continue;
+		/* What the TLB has from the load must not be more. */
+		attempt(snp_load_store, va(T));
+		judged(w ? done() : npf(vmpl | PF_W, gpa(T)), "permissions %x: store after a load", perms);
+		attempt(snp_load_fetch, va(T));
+		judged(perms & PERM_SX ? done() : npf(vmpl | NPF_FETCH, gpa(T)),
+		       "permissions %x: fetch after a load", perms);
 		attempt(snp_fetch, va(T));
 		judged(perms & PERM_SX ? done() : npf(vmpl | NPF_FETCH, gpa(T)),
 		       "permissions %x: fetch at CPL 0", perms);
