@@ -1688,8 +1688,8 @@ static void guest_pages(void)
 				update(OTHER_PAGE, 0, 1, 0, 0, 3);
 			run_any(type);
 			if (!assigned)
-				is(v->exit_code, end_of(type), "%s guest: reads and writes the hypervisor's page",
-				   type_names[type]);
+				is(v->exit_code, end_of(type),
+				   "%s guest: reads and writes the hypervisor's page", type_names[type]);
 			else if (!ok(v->exit_code == EXIT_NPF && v->exit_info_2 == address + 8 &&
 				     v->exit_info_1 == (PF_P | PF_W | PF_U | PF_RMP | NPF_FINAL),
 				     "%s guest: nested page fault of a write to an assigned page",

@@ -11,7 +11,8 @@
 	.balign 4096
 	.globl snp_code, snp_stubs, snp_code_end
 	.globl snp_load, snp_store, snp_fetch, snp_pvalidate, snp_rmpadjust, snp_rmpquery, snp_copy
-	.globl	snp_load_store, snp_load_fetch, snp_fetch_store, snp_legacy, snp_withdrawn, snp_rdmsr, snp_user, snp_user_load, snp_user_fetch, snp_user_pvalidate
+	.globl snp_load_store, snp_load_fetch, snp_fetch_store, snp_legacy, snp_withdrawn, snp_rdmsr
+	.globl snp_user, snp_user_load, snp_user_fetch, snp_user_pvalidate
 	.globl snp_user_rmpadjust, snp_spin_load, snp_spin_store, snp_withdraw, snp_nothing
 snp_code:
 	/* vmgexit */
