@@ -418,6 +418,7 @@ class SnpHost(host.Host):
 
     def expected_pages(self):
         """How many pages have to be assigned, by region"""
+        assert self.before
         return dict(Counter(self.before[1]) + Counter(self.leaked))
 
     def stay_assigned(self, text, number):
