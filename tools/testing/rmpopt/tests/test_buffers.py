@@ -269,8 +269,7 @@ def test_init_failures(m):
     """Memory that the firmware gets for long does not become its: the TMR, 2 MB, and what INIT_EX keeps."""
     load = 'modprobe ccp psp_init_on_probe=0'
     nth = '/sys/module/rmp_fail/parameters/nth'
-    # Once without a failure, for what the first time takes. In between ccp shuts SNP down,
-    # as the command has needed SEV to be initialized.
+    # Once without a failure, for what the first time takes.
     m.check(
         f'modprobe rmp_fail && {load} && modprobe kvm-amd && sev_ioctl pdh_gen && rmmod kvm_amd && rmmod ccp'
     )

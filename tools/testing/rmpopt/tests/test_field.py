@@ -128,6 +128,28 @@ def test_rmpupdate_after_reclaim(m):
     m.check_case()
 
 
+@scenario('factory reset', kind=Stale, kernel='full', nodes=True)
+def test_factory_reset(m):
+    """SEV is uninitialized, and a command initializes it for as long as it takes. SNP guests are not concerned."""
+    m.start_case()
+    vms = m.guests('--vms 2 --memory 16M --node 1,2')
+    m.check('sev_ioctl factory_reset')
+    for command in 'pek_gen', 'pdh_cert_export':
+        m.runs(f'{command} initializes SEV', f'sev_ioctl {command}')
+        m.equal(f'{command}: as before, SEV is not initialized, and SNP is', 'uninit init', states(m))
+        m.equal(f'{command}: the guests are still there', 2, len(m.psp('guests')))
+    m.equal('guests end well', 0, vms.close())
+    m.runs('a guest initializes SEV', 'snp_vm --memory 16M --node 1 </dev/null')
+    m.equal('both are initialized', 'init init', states(m))
+    m.check_case()
+
+
+def states(m):
+    """Of SEV and SNP, as the firmware has it"""
+    state = m.psp('state')
+    return f"{state['legacy']} {state['snp']}"
+
+
 # MSR: the page that VMRUN keeps the host's state in. SNP_INIT_EX wants it to be 0.
 VM_HSAVE_PA = 0xC0010117
 # Ioctls that need SNP initialized
