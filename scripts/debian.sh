@@ -141,6 +141,47 @@ fetch_debs()
 	cache_unlock
 }
 
+# unpack_debs NAME DIRECTORY: what fetch_debs has brought to NAME, to DIRECTORY, unless it is
+# there. Without documents and the like.
+unpack_debs()
+{
+	check_cached "$cache/$1"
+	if ! cmp -s "$cache/$1.sha256" "$2/made-of"; then
+		rm -rf "$2"
+		mkdir -p "$2"
+		step "unpack-$1" "Unpacking $1" unpack_each "$cache/$1" "$2"
+		cp "$cache/$1.sha256" "$2/made-of"
+	fi
+}
+
+unpack_each()
+{
+	local deb
+	for deb in "$1"/*.deb; do
+		dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$2" --exclude=./usr/share/doc --exclude=./usr/share/man \
+			--exclude=./usr/share/locale
+	done
+}
+
+# add_programs DIRECTORY ROOT PROGRAM...: copies programs of unpacked packages to ROOT, and
+# their libraries. These are of the same Debian as the programs. Its loader tells which ones,
+# and must not take those for a newer CPU than the emulated one.
+add_programs()
+{
+	local debian=$1 root=$2 loader=lib64/ld-linux-x86-64.so.2 program file
+	shift 2
+	mkdir -p "$root/lib64" "$root/usr/bin" "$root/usr/lib"
+	cp "$debian/usr/$loader" "$root/lib64/"
+	for program; do
+		cp "$debian/$program" "$root/usr/bin/"
+		"$debian/usr/$loader" --inhibit-cache --glibc-hwcaps-mask none \
+			--library-path "$debian/usr/lib/x86_64-linux-gnu" --list "$debian/$program" >"$root.libraries"
+		while read -r _ _ file _; do
+			[[ $file != *.so.* || $file == */"${loader##*/}" ]] || cp "$file" "$root/usr/lib/"
+		done <"$root.libraries"
+	done
+}
+
 # fetch_source SUITE PACKAGE TEXT
 fetch_source()
 {

@@ -91,13 +91,13 @@ def command_line(
     memory='6G',
     smp=SMP,
     serial=('stdio',),
-    clients=False,
+    initramfs='',
 ) -> list[str]:
     """
     QEMU's command line. The kernel is one of those of scripts/kernel, its initramfs that of
-    host-kernel, or of "clients". The clock watchdog misjudges
-    emulated CPUs, whose TSCs run as the host lets them. On a busy machine the first timer
-    interrupts may come too late for the kernel's check.
+    host-kernel, or of the script that INITRAMFS names, "clients" or "guest". The clock
+    watchdog misjudges emulated CPUs, whose TSCs run as the host lets them. On a busy machine
+    the first timer interrupts may come too late for the kernel's check.
     """
     line = [
         *qemu_paths(),
@@ -124,7 +124,7 @@ def command_line(
         '-kernel',
         f'{kernel_dir(kernel)}/arch/x86/boot/bzImage',
         '-initrd',
-        f'{kernel_dir(kernel)}{"-clients" if clients else ""}.gz',
+        f'{kernel_dir(kernel)}{initramfs and f"-{initramfs}"}.gz',
         '-append',
         f'console=ttyS0 panic=-1 tsc=reliable lpj=5000000 no_timer_check {append}'.strip(),
     ]

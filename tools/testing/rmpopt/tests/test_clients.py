@@ -19,7 +19,7 @@ from test_windows import Windows
 DOCUMENTATION = TOP / 'tools/testing/qemu-snp/docs/system/i386/amd-snp-host.rst'
 
 DEBIAN = pytest.mark.needs('client debian')
-MACHINE = {'kernel': 'full', 'virtual_time': False, 'clients': True}
+MACHINE = {'kernel': 'full', 'virtual_time': False, 'initramfs': 'clients'}
 
 # EPYC-SNP is newer than the processors that snphost knows. This one is Turin. What snphost reads
 # of the RMP only an RMP without segments has.
