@@ -22,9 +22,11 @@ T := tools/testing/rmpopt
 #                     make bench: a few cases, and whether they are within bounds
 # KCSAN=1             make test, host-test: also in a kernel that looks for data races
 # MAP=FILE.svg        make run: the maps as a picture, too
-export BASE LINUX BENCH OTHER QEMU QEMU_CONFIGURE SIGNOFF K HOST_PROPERTIES QUICK KCSAN MAP
+# VCPUS=N             make guest: with so many vCPUs, instead of one
+# HASHES=1            make guest: with hashes of kernel, initrd and command line, which are measured
+export BASE LINUX BENCH OTHER QEMU QEMU_CONFIGURE SIGNOFF K HOST_PROPERTIES QUICK KCSAN MAP VCPUS HASHES
 
-.PHONY: help deps other linux export series kernel kunit roundtrip lint test clients run shell check check-linux bench mutate qemu qemu-src qemu-check qemu-test host-test qemu-export qemu-series clean
+.PHONY: help deps other linux export series kernel kunit roundtrip lint test clients run shell guest guest-shell check check-linux bench mutate qemu qemu-src qemu-check qemu-test host-test qemu-export qemu-series clean
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -64,6 +66,12 @@ run: linux qemu ## Boot an emulated SNP host, start and stop guests, show what i
 
 shell: linux qemu ## The same machine with a shell
 	@$T/demo/run --shell
+
+guest: linux qemu ## Boot an emulated SNP host and a Linux guest in it, show what the guest costs (VCPUS=..., HASHES=1)
+	@$T/guest/run
+
+guest-shell: linux qemu ## The same guest with a shell
+	@$T/guest/run --shell
 
 check: check-linux qemu-check ## Build every step of both series and let their checkers read it (QUICK=1, BASE=...)
 

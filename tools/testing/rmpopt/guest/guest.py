@@ -1,0 +1,402 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""
+guest.py: boots the kernel of the series on the emulated SNP host, and an SNP guest in it:
+Debian's QEMU and OVMF, and the same kernel. Shows the guest's console beside the map of what
+is optimized, and judges what the guest costs while it lives, and that all is optimized again
+after it has powered off. The last line is the sum. The status is 3 if a judgement has failed.
+
+guest.py --shell: the same guest with a shell.
+
+VCPUS=N gives the guest so many vCPUs. HASHES=1 has the firmware check kernel, initrd and
+command line by hashes that are measured.
+
+Started by run, which builds what is needed.
+"""
+import contextlib
+import os
+import re
+import select
+import socket
+import sys
+import tempfile
+import termios
+import threading
+import time
+import tty
+from typing import Any
+
+import host
+import rmpopt_map
+from judge import Judge
+
+VCPUS = os.environ.get('VCPUS') or '1'
+HASHES = bool(os.environ.get('HASHES'))
+
+# A core for each of three nodes. The first node is the kernel's. By node: the CPUs, and the
+# regions. The VMM runs on the CPUs of one node, so that the guest's memory comes from there.
+MACHINE: dict[str, Any] = {**host.NODES, 'append': 'loglevel=8', 'initramfs': 'guest'}
+HOMES = {'2-3': (6, 7), '4-5': (8, 9)}
+# A serial port of the host that is the guest's console. Ports of Linux share no interrupt.
+PORT = ('-device', 'isa-serial,chardev=guest,index=2,irq=5')
+
+# Megabytes, and pages of 4 KB
+MEMORY = 256
+PAGES = MEMORY << 8
+GB = rmpopt_map.GB
+# Pages that the firmware shares, and pages besides the memory: the firmware's flash, the VMSAs
+OTHERS = 2560
+
+# TCG has neither XSAVEC nor XSAVES. OVMF and Linux end a guest whose CPUID has XSAVE, but not
+# these. So the guest has no XSAVE, nor what needs it.
+CPU = 'EPYC-v4,-xsave,-avx,-avx2,-f16c,-fma,-xsaveopt,-xsavec,-xgetbv1,-xsaves,level=0xb'
+
+READY = 'guest-init: ready'
+SWIOTLB = r'software IO TLB: mapped .*\((\d+)MB\)'
+
+# Seconds. A guest lives for one minute or two, if the machine does nothing else.
+LIFE = 600
+# As in demo/run.py, but the clock is real, and others may use the machine.
+AGAIN = 30
+
+
+def vmm(shell):
+    """
+    The VMM's command line. There is no I/O APIC in the host's KVM. Memory that is allocated
+    in advance would be there twice once it is private.
+    """
+    append = f'console=ttyS0 panic=-1 {"quiet shell=1" if shell else ""}'.strip()
+    hashes = ',kernel-hashes=on' if HASHES else ''
+    return (
+        f'/usr/bin/qemu-system-x86_64 -accel kvm -cpu {CPU} '
+        '-machine q35,smm=off,kernel-irqchip=split,confidential-guest-support=sev0,memory-backend=ram1 '
+        f'-object memory-backend-memfd,id=ram1,size={MEMORY}M,share=on,prealloc=off '
+        f'-object sev-snp-guest,id=sev0,cbitpos=51,reduced-phys-bits=1,policy=0x30000{hashes} '
+        f'-m {MEMORY}M -smp {VCPUS} -nodefaults -display none -no-reboot '
+        '-chardev serial,id=console,path=/dev/ttyS2 -serial chardev:console '
+        f'-bios /guest/OVMF.fd -kernel /guest/bzImage -initrd /guest/initrd.gz -append "{append}"'
+    )
+
+
+class Console:
+    """The guest's console, seen from outside of the host"""
+
+    def __init__(self, path):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(path)
+        self.lines = []
+
+    def follow(self, tell):
+        threading.Thread(target=self._read, args=(tell,), daemon=True).start()
+
+    def _read(self, tell):
+        with self.sock.makefile('r', encoding='utf-8', errors='replace', newline='\n') as stream:
+            for raw in stream:
+                # OVMF clears the screen and moves the cursor.
+                line = re.sub('\033\\[[0-9;=?]*[A-Za-z]|[\r\n]', '', raw)
+                if line.strip():
+                    self.lines.append(line)
+                    tell(line)
+
+    def found(self, regex, since=0):
+        return next(filter(None, (re.search(regex, line) for line in self.lines[since:])), None)
+
+    def send(self, line):
+        self.sock.sendall(f'{line}\n'.encode())
+
+    def terminal(self, alive):
+        """Has the user talk to the guest, until the guest has ended or the user types Ctrl-a x."""
+        with contextlib.ExitStack() as stack:
+            ends: list[Any] = [self.sock]
+            if sys.stdin.isatty():
+                before = termios.tcgetattr(sys.stdin)
+                stack.callback(termios.tcsetattr, sys.stdin, termios.TCSADRAIN, before)
+                tty.setraw(sys.stdin)
+            ends.append(sys.stdin)
+            last = b''
+            checked = time.monotonic()
+            while True:
+                for end in select.select(ends, [], [], 1)[0]:
+                    if end is self.sock:
+                        data = self.sock.recv(4096)
+                        if not data:
+                            return
+                        os.write(sys.stdout.fileno(), data)
+                        continue
+                    data = os.read(sys.stdin.fileno(), 4096)
+                    if b'\1x' in last + data:
+                        return
+                    last = data[-1:]
+                    if data:
+                        self.sock.sendall(data)
+                    else:
+                        ends.remove(sys.stdin)
+                if time.monotonic() - checked > 2:
+                    checked = time.monotonic()
+                    if not alive():
+                        return
+
+
+class Run:
+    def __init__(self, machine, judge, console):
+        self.host = machine
+        self.judge = judge.judge
+        self.console = console
+        self.colour = sys.stdout.isatty() and 'NO_COLOR' not in os.environ
+        self.start = time.monotonic()
+        self.window = self.ram = None
+        # Since the guest was started
+        self.samples: list[rmpopt_map.Map] = []
+        self.now: rmpopt_map.Map
+
+    # What is seen
+
+    def sample(self, title=''):
+        regions, cores = self.host.snp('regions'), self.host.snp('cores')
+        self.now = rmpopt_map.Map(regions, cores, self.window, self.ram, title)
+        self.samples.append(self.now)
+        return self.now
+
+    def show(self, title):
+        one = self.sample(f'{time.monotonic() - self.start:.0f} s, {title}')
+        print(f'\n{one.text(self.colour)}', flush=True)
+        return one
+
+    def tell(self, text):
+        """Beside one line: a cell for each region, the first kind of PRIORITY among its cores"""
+        one = self.now
+        cells = ''
+        for region in one.regions:
+            kinds = {one.kind(core, region) for core in one.cores}
+            cells += rmpopt_map.paint(next(k for k in rmpopt_map.PRIORITY if k in kinds), 1, self.colour)
+        seconds = time.monotonic() - self.start
+        print(f'{seconds:5.0f} s  {cells}  {self.pages():6}  | {text}'.rstrip(), flush=True)
+
+    def pages(self):
+        """As many as there are more than before the guest"""
+        return sum(self.now.pages.values()) - sum(self.samples[0].pages.values())
+
+    def wait(self, enough, what, timeout):
+        """Samples until that is so, and tells of what changes much."""
+        told = self.now
+        deadline = time.monotonic() + timeout
+        while not enough():
+            if time.monotonic() > deadline:
+                raise self.host.error(f'{what}: not within {timeout} s')
+            time.sleep(1)
+            self.sample()
+            more = sum(self.now.pages.values()) - sum(told.pages.values())
+            if abs(more) >= 8192 or self.now.optimized() != told.optimized():
+                self.tell('')
+                told = self.now
+
+    # The steps
+
+    def boot(self):
+        match = self.host.wait_console(host.RMPOPT_ENABLED, 1)
+        self.ram = self.host.system_ram()
+        self.window = int(match[2], 16), min(int(match[3], 16), max(last for _, last in self.ram))
+        print('Waiting for the first pass, 10 seconds after SNP has been initialized ...', flush=True)
+        self.sample()
+        self.wait_optimized(lambda: not self.now.cells(rmpopt_map.LOST), 'the first pass')
+        return self.show('before the guest')
+
+    def wait_optimized(self, enough, what):
+        """Cores catch up as soon as they run."""
+
+        def ran():
+            self.sample()
+            if enough():
+                return True
+            self.host.run_all_cpus()
+            return False
+
+        self.wait(ran, what, AGAIN)
+
+    def home(self, before):
+        """The CPUs of a node in which every region can be lost: all cores have optimized it."""
+        for cpus, regions in HOMES.items():
+            if {(core, region) for core in before.cores for region in regions} <= before.optimized():
+                return cpus
+        return None
+
+    def why(self, vmm_program):
+        """What may tell why a guest is not as it should be"""
+        said = [line for line in self.host.log.console if 'requested termination' in line]
+        ends = said[-1:] + vmm_program.output()[-3:] + self.console.lines[-3:]
+        return f'status {vmm_program.status()}: ' + ' / '.join(ends)
+
+    def life(self, cpus, before):
+        """A guest from its start to its end, and what the host's memory is like meanwhile"""
+        self.samples = [before]
+        position = len(self.console.lines)
+        at = len(self.host.journal())
+        command = f'taskset -c {cpus} {vmm(False)}'
+        print(f'Starting the guest on the CPUs {cpus}:\n{command}\n')
+        print('Time, regions from 0 GB on, pages of the guest | its console', flush=True)
+        started = time.monotonic()
+        program = self.host.program(command)
+
+        def ended():
+            return program.status() is not None
+
+        def peak():
+            return max(sum(one.pages.values()) for one in self.samples) - sum(before.pages.values())
+
+        self.wait(lambda: self.pages() or ended(), 'the guest is launched', LIFE)
+        self.show('launched')
+        self.wait(lambda: peak() >= PAGES - OTHERS or ended(), 'the firmware validates the memory', LIFE)
+        self.show('validated')
+        self.wait(lambda: self.console.found(SWIOTLB, position) or ended(), 'the kernel has a SWIOTLB', LIFE)
+        match = self.console.found(SWIOTLB, position)
+        swiotlb = int(match[1]) << 8 if match else 0
+        self.wait(lambda: peak() - self.pages() >= swiotlb or ended(), 'the SWIOTLB is shared', LIFE)
+        most, left = peak(), self.pages()
+        self.show('SWIOTLB shared')
+        self.wait(lambda: self.console.found(READY, position) or ended(), 'the guest runs', LIFE)
+        self.judge_guest(position, program)
+        self.judge(
+            f'the firmware has validated the memory: {most} pages are assigned',
+            PAGES - OTHERS <= most <= PAGES + OTHERS,
+            f'the guest has {PAGES}',
+        )
+        self.judge(
+            f'the guest has shared {most - left} of these pages, the SWIOTLB of {swiotlb} among them',
+            0 < swiotlb <= most - left <= swiotlb + OTHERS,
+        )
+        self.console.send('')
+        self.wait(ended, 'the guest powers off', LIFE)
+        end = time.monotonic()
+        self.judge(
+            f'the guest has powered off, {end - started:.0f} s after its start',
+            program.status() == 0 and self.console.found('Power down', position),
+            self.why(program),
+        )
+        after = self.show('powered off')
+        self.judge(
+            'all pages are returned',
+            assigned(after) == assigned(before),
+            f'assigned before: {assigned(before)}, after: {assigned(after)}',
+        )
+        self.judge_regions(before, at)
+        self.again(before, at, end)
+
+    def judge_guest(self, position, program):
+        for text, regex in (
+            ('its kernel finds that it is an SNP guest', 'Memory Encryption Features active: .*SEV-SNP'),
+            (f'it has reached user space, CPUs: {VCPUS}', f'{READY}, {VCPUS} CPUs'),
+        ):
+            self.judge(f'the guest runs: {text}', self.console.found(regex, position), self.why(program))
+
+    def judge_regions(self, before, at):
+        """What was optimized while there was a guest"""
+        lost = {
+            region
+            for one in self.samples
+            for region, number in one.pages.items()
+            if number > before.pages.get(region, 0)
+        }
+        text = ', '.join(f'{region} GB' for region in sorted(lost))
+        others = {cell for cell in before.optimized() if cell[1] not in lost}
+        with_pages = [one for one in self.samples if any(one.pages.get(r) for r in lost)]
+        wrong = {cell for one in with_pages for cell in one.optimized() if one.pages.get(cell[1])}
+        self.judge(
+            f'launched: no core has {text} optimized any more, as long as pages are assigned',
+            lost and not wrong and {cell[1] for cell in before.optimized()} >= lost,
+            f'still optimized: {names(wrong)}',
+        )
+        missing = {cell for one in self.samples for cell in others - one.optimized()}
+        self.judge('all other regions stay optimized', not missing, f'not always: {names(missing)}')
+        cleared = {e['address'] // GB for e in self.host.journal()[at:] if e['what'] == 'clear'}
+        self.judge(
+            'the journal has no other region that lost its bit',
+            cleared == lost,
+            f'it has {sorted(cleared)}',
+        )
+
+    def again(self, before, at, end):
+        print('Waiting for the pass that optimizes them again ...', flush=True)
+        self.wait_optimized(lambda: self.now.optimized() >= before.optimized(), 'optimized again')
+        seconds = time.monotonic() - end
+        after = self.show('optimized again')
+        self.judge(
+            f'optimized again on all cores: {seconds:.0f} s after the guest has ended',
+            after.optimized() == before.optimized(),
+            f'different: {names(before.optimized() ^ after.optimized())}',
+        )
+        found = [e for e in self.host.journal()[at:] if e['what'] == 'psp-done' and e['result']]
+        self.judge('the firmware has refused no command', not found, found[:3])
+
+    def verdict(self):
+        for name, text in (
+            ('violations', 'no RMPOPT bit or TLB entry let a write through that it must not'),
+            ('audit-now', 'the tables agree with the RMP'),
+            ('journal-lost', 'the journal is complete'),
+        ):
+            number = self.host.snp(name)
+            self.judge(text, number == 0, f'{name}: {number}')
+        self.judge('the firmware has no guest left', not self.host.psp('guests'))
+        found = self.host.complaints()
+        if not found and self.host.tainted():
+            found = ['it is tainted']
+        self.judge('no complaint of the kernel', not found, '\n    '.join(found[:10]))
+
+    def all(self):
+        before = self.boot()
+        cpus = self.home(before)
+        if self.judge('a node is optimized on all cores', cpus, f'{sorted(before.optimized())}'):
+            self.console.follow(self.tell)
+            self.life(cpus, before)
+        print(f'\n{rmpopt_map.legend(self.samples, self.colour)}')
+        self.verdict()
+
+    def shell(self):
+        print("Starting the guest. 'poweroff' ends it, or Ctrl-a x.", flush=True)
+        program = self.host.program(vmm(True))
+        self.console.terminal(lambda: program.status() is None)
+        if program.status():
+            self.judge('the guest has powered off', False, self.why(program))
+
+
+def assigned(one):
+    return {region: number for region, number in one.pages.items() if number}
+
+
+def names(cells):
+    return ', '.join(f'{region} GB on core {core}' for core, region in sorted(cells)[:16]) or 'none'
+
+
+def main():
+    shell = sys.argv[1:] == ['--shell']
+    if len(sys.argv) != 1 and not shell:
+        sys.exit(__doc__.strip())
+    if VCPUS not in ('1', '2', '3', '4'):
+        sys.exit(f'guest.py: VCPUS={VCPUS}: it is a number from 1 to 4')
+    log = (host.LOGS / 'guest.log').relative_to(host.TOP)
+    print(f'Booting the kernel on the emulated SNP host (log: {log}) ...', flush=True)
+    judge = Judge()
+    with tempfile.TemporaryDirectory() as directory:
+        path = f'{directory}/guest'
+        options = [*MACHINE['options'], '-chardev', f'socket,id=guest,path={path},server=on,wait=off', *PORT]
+        try:
+            with host.Host('guest', **{**MACHINE, 'options': options}) as machine:
+                run = Run(machine, judge, Console(path))
+                try:
+                    if shell:
+                        run.shell()
+                    else:
+                        run.all()
+                    machine.quit()
+                except host.HostError as error:
+                    judge.judge('the run completes', False, error)
+        except host.HostError as error:
+            judge.judge('the host boots', False, error)
+    if judge.failures:
+        print(f'guest: {len(judge.failures)} checks failed, see above; log: {log}')
+    if not shell:
+        print(judge.total())
+    sys.exit(3 if judge.failures else 0)
+
+
+if __name__ == '__main__':
+    main()
