@@ -23,8 +23,10 @@ T := tools/testing/rmpopt
 # KCSAN=1             make test, host-test: also in a kernel that looks for data races
 # MAP=FILE.svg        make run: the maps as a picture, too
 # VCPUS=N             make guest: with so many vCPUs, instead of one
+# GUESTS=N            make guest: so many guests, one after the other
+# KILL=1              make guest: kill the VMM while the guest runs
 # HASHES=1            make guest: with hashes of kernel, initrd and command line, which are measured
-export BASE LINUX BENCH OTHER QEMU QEMU_CONFIGURE SIGNOFF K HOST_PROPERTIES QUICK KCSAN MAP VCPUS HASHES
+export BASE LINUX BENCH OTHER QEMU QEMU_CONFIGURE SIGNOFF K HOST_PROPERTIES QUICK KCSAN MAP VCPUS GUESTS KILL HASHES
 
 .PHONY: help deps other linux export series kernel kunit roundtrip lint test clients run shell guest guest-shell check check-linux bench mutate qemu qemu-src qemu-check qemu-test host-test qemu-export qemu-series clean
 .NOTPARALLEL:
@@ -67,7 +69,7 @@ run: linux qemu ## Boot an emulated SNP host, start and stop guests, show what i
 shell: linux qemu ## The same machine with a shell
 	@$T/demo/run --shell
 
-guest: linux qemu ## Boot an emulated SNP host and a Linux guest in it, show what the guest costs (VCPUS=..., HASHES=1)
+guest: linux qemu ## Boot an emulated SNP host and a Linux guest in it, show what the guest costs (VCPUS=...)
 	@$T/guest/run
 
 guest-shell: linux qemu ## The same guest with a shell

@@ -9,7 +9,8 @@ after it has powered off. The last line is the sum. The status is 3 if a judgeme
 guest.py --shell: the same guest with a shell.
 
 VCPUS=N gives the guest so many vCPUs. HASHES=1 has the firmware check kernel, initrd and
-command line by hashes that are measured.
+command line by hashes that are measured. GUESTS=N has so many guests, one after the other.
+KILL=1 kills the VMM while the guest runs.
 
 Started by run, which builds what is needed.
 """
@@ -17,6 +18,7 @@ import contextlib
 import os
 import re
 import select
+import signal
 import socket
 import sys
 import tempfile
@@ -32,6 +34,8 @@ from judge import Judge
 
 VCPUS = os.environ.get('VCPUS') or '1'
 HASHES = bool(os.environ.get('HASHES'))
+GUESTS = os.environ.get('GUESTS') or '1'
+KILL = bool(os.environ.get('KILL'))
 
 # A core for each of three nodes. The first node is the kernel's. By node: the CPUs, and the
 # regions. The VMM runs on the CPUs of one node, so that the guest's memory comes from there.
@@ -176,11 +180,20 @@ class Run:
         """As many as there are more than before the guest"""
         return sum(self.now.pages.values()) - sum(self.samples[0].pages.values())
 
+    def terminated(self):
+        """What the host's kernel says of guests that have ended themselves"""
+        return [line for line in list(self.host.log.console) if 'requested termination' in line]
+
     def wait(self, enough, what, timeout):
-        """Samples until that is so, and tells of what changes much."""
+        """
+        Samples until that is so, and tells of what changes much. This VMM does not end if the
+        guest has terminated itself.
+        """
         told = self.now
         deadline = time.monotonic() + timeout
         while not enough():
+            if self.terminated():
+                raise self.host.error(f'{what}: {self.terminated()[0]}')
             if time.monotonic() > deadline:
                 raise self.host.error(f'{what}: not within {timeout} s')
             time.sleep(1)
@@ -222,8 +235,7 @@ class Run:
 
     def why(self, vmm_program):
         """What may tell why a guest is not as it should be"""
-        said = [line for line in self.host.log.console if 'requested termination' in line]
-        ends = said[-1:] + vmm_program.output()[-3:] + self.console.lines[-3:]
+        ends = self.terminated() + vmm_program.output()[-3:] + self.console.lines[-3:]
         return f'status {vmm_program.status()}: ' + ' / '.join(ends)
 
     def life(self, cpus, before):
@@ -254,6 +266,8 @@ class Run:
         most, left = peak(), self.pages()
         self.show('SWIOTLB shared')
         self.wait(lambda: self.console.found(READY, position) or ended(), 'the guest runs', LIFE)
+        if ended():
+            raise self.host.error(f'the VMM has ended too early, {self.why(program)}')
         self.judge_guest(position, program)
         self.judge(
             f'the firmware has validated the memory: {most} pages are assigned',
@@ -264,14 +278,8 @@ class Run:
             f'the guest has shared {most - left} of these pages, the SWIOTLB of {swiotlb} among them',
             0 < swiotlb <= most - left <= swiotlb + OTHERS,
         )
-        self.console.send('')
-        self.wait(ended, 'the guest powers off', LIFE)
-        end = time.monotonic()
-        self.judge(
-            f'the guest has powered off, {end - started:.0f} s after its start',
-            program.status() == 0 and self.console.found('Power down', position),
-            self.why(program),
-        )
+        end, what = self.end_guest(program, position)
+        after = self.show(f'the guest is {what}, {end - started:.0f} s after its start')
         after = self.show('powered off')
         self.judge(
             'all pages are returned',
@@ -280,6 +288,21 @@ class Run:
         )
         self.judge_regions(before, at)
         self.again(before, at, end)
+
+    def end_guest(self, program, position):
+        """Returns when, and how."""
+        if KILL:
+            what = 'killed'
+            status = program.kill('KILL')
+            good = status == 128 + signal.SIGKILL
+        else:
+            what = 'powered off'
+            self.console.send('')
+            self.wait(lambda: program.status() is not None, 'the guest powers off', LIFE)
+            good = program.status() == 0 and self.console.found('Power down', position)
+        end = time.monotonic()
+        self.judge(f'the guest is {what}', good, self.why(program))
+        return end, what
 
     def judge_guest(self, position, program):
         for text, regex in (
@@ -346,7 +369,9 @@ class Run:
         cpus = self.home(before)
         if self.judge('a node is optimized on all cores', cpus, f'{sorted(before.optimized())}'):
             self.console.follow(self.tell)
-            self.life(cpus, before)
+            for guest in range(int(GUESTS)):
+                print(f'\nGuest {guest + 1} of {GUESTS}')
+                self.life(cpus, before)
         print(f'\n{rmpopt_map.legend(self.samples, self.colour)}')
         self.verdict()
 
@@ -372,6 +397,8 @@ def main():
         sys.exit(__doc__.strip())
     if VCPUS not in ('1', '2', '3', '4'):
         sys.exit(f'guest.py: VCPUS={VCPUS}: it is a number from 1 to 4')
+    if not re.fullmatch('[1-9][0-9]?', GUESTS):
+        sys.exit(f'guest.py: GUESTS={GUESTS}: it is a number from 1 to 99')
     log = (host.LOGS / 'guest.log').relative_to(host.TOP)
     print(f'Booting the kernel on the emulated SNP host (log: {log}) ...', flush=True)
     judge = Judge()
