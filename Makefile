@@ -20,6 +20,7 @@ T := tools/testing/rmpopt
 #                     make check: each step applies, and what the series changes compiles;
 #                     of QEMU's only checkpatch
 #                     make bench: a few cases, and whether they are within bounds
+# SECONDS=N SEED=N    make fuzz: for how long, and with which numbers at random
 # KCSAN=1             make test, host-test: also in a kernel that looks for data races
 # MAP=FILE.svg        make run: the maps as a picture, too
 # VCPUS=N             make guest: with so many vCPUs, instead of one
@@ -28,7 +29,7 @@ T := tools/testing/rmpopt
 # HASHES=1            make guest: with hashes of kernel, initrd and command line, which are measured
 export BASE LINUX BENCH OTHER QEMU QEMU_CONFIGURE SIGNOFF K HOST_PROPERTIES QUICK KCSAN MAP VCPUS GUESTS KILL HASHES
 
-.PHONY: help deps other linux export series kernel kunit roundtrip lint test clients run shell guest guest-shell check check-linux bench mutate qemu qemu-src qemu-check qemu-test host-test qemu-export qemu-series clean
+.PHONY: help deps other linux export series kernel kunit roundtrip lint test clients run shell guest guest-shell check check-linux bench mutate fuzz fuzz-mutate qemu qemu-src qemu-check qemu-test host-test qemu-export qemu-series clean
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -88,6 +89,12 @@ other: deps
 
 mutate: linux ## Break the code on purpose and see the tests notice
 	@$T/mutate
+
+fuzz: linux qemu ## Fuzz /dev/sev, KVM's ioctls for SEV and guest_memfd on the emulated SNP host (SECONDS=..., SEED=...)
+	@$T/fuzz/run $(or $(SECONDS),600) $(or $(SEED),1)
+
+fuzz-mutate: linux qemu ## Break ccp and kvm-amd on purpose and see the fuzzer notice (K=..., SECONDS=...)
+	@$T/fuzz/mutate $(or $(SECONDS),600)
 
 qemu: deps ## Build QEMU with an emulated SNP host in build/qemu-snp
 	@$S/qemu

@@ -35,9 +35,9 @@ jobs=$(nproc)
 kernel_dir()
 {
 	case $1 in
-	full | full-debug | full-kcsan) say "$build/$1" ;;
+	full | full-debug | full-kcsan | full-fuzz) say "$build/$1" ;;
 	core | without | other) say "$build/$1/kernel" ;;
-	*) die "$1 is not a kernel: take full, full-debug, full-kcsan, core, without or other" ;;
+	*) die "$1 is not a kernel: take full, full-debug, full-kcsan, full-fuzz, core, without or other" ;;
 	esac
 }
 
