@@ -37,10 +37,9 @@ static bool event_valid(uint32_t event_inj)
     }
 }
 
-static bool es_valid(CPUX86State *env, hwaddr vmsa)
+static bool es_valid(CPUX86State *env, hwaddr vmsa, uint64_t *features)
 {
     CPUState *cs = env_cpu(env);
-    uint64_t features;
 
     if (!(vmcb_ldq(env, offsetof(struct vmcb, control.lbr_ctl)) &
           V_LBR_ENABLED_MASK) ||
@@ -49,9 +48,9 @@ static bool es_valid(CPUX86State *env, hwaddr vmsa)
         return false;
     }
     /* CPUID offers no other feature that would be allowed here. */
-    features = x86_ldq_phys(cs, vmsa + offsetof(struct sev_es_save_area,
-                                                sev_features));
-    return !(features & ~SVM_SEV_FEATURES_SNP_ACTIVE) &&
+    *features = x86_ldq_phys(cs, vmsa + offsetof(struct sev_es_save_area,
+                                                 sev_features));
+    return !(*features & ~SVM_SEV_FEATURES_SNP_ACTIVE) &&
            /* Assumption: XCR0 is checked like this */
            cpu_x86_xcr0_valid(env, x86_ldq_phys(cs, vmsa +
                               offsetof(struct sev_es_save_area, xcr0)));
@@ -74,20 +73,13 @@ void cpu_sev_count_vmrun(CPUX86State *env)
     }
 }
 
-static bool is_snp_active(CPUX86State *env, hwaddr vmsa)
-{
-    return x86_ldq_phys(env_cpu(env), vmsa +
-                        offsetof(struct sev_es_save_area, sev_features)) &
-           SVM_SEV_FEATURES_SNP_ACTIVE;
-}
-
 uint64_t cpu_sev_vmrun(CPUX86State *env, hwaddr *save)
 {
     uint64_t ctl = vmcb_ldq(env, offsetof(struct vmcb, control.nested_ctl));
     uint32_t asid = vmcb_ldq(env, offsetof(struct vmcb, control.asid));
     uint32_t eax, ebx, max_asid, min_sev_asid;
     CPUState *cs = env_cpu(env);
-    uint64_t status;
+    uint64_t status, features;
     hwaddr vmsa;
 
     if (!(env->msr_syscfg & MSR_AMD64_SYSCFG_MEM_ENC) ||
@@ -108,11 +100,11 @@ uint64_t cpu_sev_vmrun(CPUX86State *env, hwaddr *save)
         return 0;
     }
     vmsa = vmcb_ldq(env, offsetof(struct vmcb, control.vmsa));
-    if (!es_valid(env, vmsa)) {
+    if (!es_valid(env, vmsa, &features)) {
         return SVM_EXIT_ERR;
     }
     status = MSR_AMD64_SEV_STATUS_SEV | MSR_AMD64_SEV_STATUS_SEV_ES;
-    if (is_snp_active(env, vmsa)) {
+    if (features & SVM_SEV_FEATURES_SNP_ACTIVE) {
         unsigned vmpl = x86_ldub_phys(cs, vmsa +
                                       offsetof(struct sev_es_save_area,
                                                save.vmpl));
