@@ -278,6 +278,24 @@ snippet_call:
 	addq	$8, %rsp
 	return_callee
 
+/* All but RAX and RSP to the struct regs at RAX */
+	.macro store_regs
+	movq	%rcx, R_RCX(%rax)
+	movq	%rdx, R_RDX(%rax)
+	movq	%rbx, R_RBX(%rax)
+	movq	%rbp, R_RBP(%rax)
+	movq	%rsi, R_RSI(%rax)
+	movq	%rdi, R_RDI(%rax)
+	movq	%r8, R_R8(%rax)
+	movq	%r9, R_R9(%rax)
+	movq	%r10, R_R10(%rax)
+	movq	%r11, R_R11(%rax)
+	movq	%r12, R_R12(%rax)
+	movq	%r13, R_R13(%rax)
+	movq	%r14, R_R14(%rax)
+	movq	%r15, R_R15(%rax)
+	.endm
+
 /*
  * void svm_enter(struct vmcb *vmcb, struct regs *regs): loads all registers but
  * RAX and RSP, runs the guest until #VMEXIT, stores all registers but these. FS, GS,
@@ -307,20 +325,7 @@ svm_enter:
 	vmrun	%rax
 	stgi
 	movq	8(%rsp), %rax
-	movq	%rcx, R_RCX(%rax)
-	movq	%rdx, R_RDX(%rax)
-	movq	%rbx, R_RBX(%rax)
-	movq	%rbp, R_RBP(%rax)
-	movq	%rsi, R_RSI(%rax)
-	movq	%rdi, R_RDI(%rax)
-	movq	%r8, R_R8(%rax)
-	movq	%r9, R_R9(%rax)
-	movq	%r10, R_R10(%rax)
-	movq	%r11, R_R11(%rax)
-	movq	%r12, R_R12(%rax)
-	movq	%r13, R_R13(%rax)
-	movq	%r14, R_R14(%rax)
-	movq	%r15, R_R15(%rax)
+	store_regs
 	addq	$16, %rsp
 	return_callee
 
@@ -340,20 +345,7 @@ es_enter:
 	stgi
 	pushq	%rax
 	movq	8(%rsp), %rax
-	movq	%rcx, R_RCX(%rax)
-	movq	%rdx, R_RDX(%rax)
-	movq	%rbx, R_RBX(%rax)
-	movq	%rbp, R_RBP(%rax)
-	movq	%rsi, R_RSI(%rax)
-	movq	%rdi, R_RDI(%rax)
-	movq	%r8, R_R8(%rax)
-	movq	%r9, R_R9(%rax)
-	movq	%r10, R_R10(%rax)
-	movq	%r11, R_R11(%rax)
-	movq	%r12, R_R12(%rax)
-	movq	%r13, R_R13(%rax)
-	movq	%r14, R_R14(%rax)
-	movq	%r15, R_R15(%rax)
+	store_regs
 	popq	R_RAX(%rax)
 	addq	$8, %rsp
 	cld
