@@ -34,6 +34,9 @@ def pytest_configure(config):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
+    # A test that has to run alone waits for those of the other processes to end. At the end
+    # there are no others, and nobody waits.
+    items.sort(key=lambda item: item.get_closest_marker('all_cores') is not None)
     needs = config.getoption('--needs')
     if needs:
         wanted = {what for item in items for mark in item.iter_markers('needs') for what in mark.args}
