@@ -84,8 +84,8 @@ def scenario(name, kind=None, others=(), kernel=DEFAULT, **arguments):
     A decorator for tests of "m", a host of the class KIND that runs KERNEL, one of those of
     scripts/kernel. The test runs for each decorator, and with each of OTHERS, settings of
     PROPERTIES, once more, on a kernel that is fast. With QUICK=1 only with one of OTHERS, not
-    the same for all tests, and tests that need the debug kernel are left out. Without KCSAN=1,
-    so are those that need the kernel with KCSAN.
+    the same for all tests, and tests are left out that need the debug kernel, or only show what
+    the core of the series does. Without KCSAN=1, so are those that need the kernel with KCSAN.
     """
     if QUICK and others:
         others = (others[zlib.crc32(name.encode()) % len(others)],)
@@ -102,7 +102,7 @@ def scenario(name, kind=None, others=(), kernel=DEFAULT, **arguments):
                 )
             )
 
-        if QUICK and kernel == 'full-debug' or not KCSAN and kernel == 'full-kcsan':
+        if QUICK and kernel in ('full-debug', 'core') or not KCSAN and kernel == 'full-kcsan':
             return function
         if WANTED:
             for properties in wanted_settings():
