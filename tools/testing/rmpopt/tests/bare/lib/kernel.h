@@ -184,6 +184,11 @@ u32 nr_cores(void);
 u32 machine_index(u32 cpu);
 u32 machine_core(u32 cpu);
 void delay_us(u32 us);
+/*
+ * How often to ask whether something has happened, before it is given up: some minutes. Other
+ * programs of the machine may keep a vCPU, or a device, from its work for seconds.
+ */
+#define PATIENCE	100000000
 /* Pending until this vCPU opens interrupts: one now, or after so many ns, 0 for none; an NMI. */
 void self_interrupt(void);
 void timer_start(u32 count);

@@ -84,7 +84,7 @@ u32 psp_at(u32 command, u64 pa, bool ioc)
 	psp_write(PSP_BUFFER + 4, pa >> 32);
 	barrier();
 	psp_write(PSP_CMDRESP, command << 16 | (ioc ? PSP_IOC : 0));
-	for (u32 i = 0; i < 5000000; i++) {
+	for (u32 i = 0; i < PATIENCE; i++) {
 		v = psp_read(PSP_CMDRESP);
 		if (v & PSP_DONE) {
 			barrier();

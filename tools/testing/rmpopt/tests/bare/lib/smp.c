@@ -92,9 +92,11 @@ void ap_main(u32 index)
 
 static bool wait_ready(u32 count)
 {
-	for (u32 i = 0; i < 5000000; i++) {
+	for (u32 i = 0; i < PATIENCE; i++) {
 		if (nr_ready >= count)
 			return true;
+		/* An emulator's lock may not be fair: let the others have it. */
+		pause();
 		delay_us(1);
 	}
 	return false;

@@ -36,7 +36,7 @@ static bool edu_run(u64 src, u64 dst, u64 count, u64 command)
 	edu_set(EDU_DST, dst);
 	edu_set(EDU_COUNT, count);
 	edu_set(EDU_COMMAND, command | EDU_RUN);
-	for (u32 i = 0; i < 2000000; i++) {
+	for (u32 i = 0; i < PATIENCE; i++) {
 		if (!(*(volatile u64 *)(edu + EDU_COMMAND) & EDU_RUN))
 			return true;
 		delay_us(1);
