@@ -106,6 +106,10 @@ def say(text):
     print(text, flush=True)
 
 
+def first_line(error):
+    return str(error).splitlines()[0]
+
+
 def kind_of(text):
     """What two finds have in common if they are the same"""
     text = re.sub(r'CPU#?:? ?\d+.*|PID:? ?\d+.*|/\d+\b', '', text)
@@ -173,7 +177,6 @@ class Machine(host.Host):
         if why:
             raise self.error(why)
         self.pages, self.guests, self.asids = self.assigned(), self.number_of_guests(), self.used_asids()
-        self.looked = self.console_position()
 
     def settle(self):
         """
@@ -201,13 +204,10 @@ class Machine(host.Host):
         )
 
     def upload(self, path, lines):
+        text = ''.join(f'{line}\n' for line in lines)
         self.check(f': >{path}')
-        part = ''
-        for line in [*lines, '']:
-            if part and (not line or len(part) + len(line) > UPLOAD):
-                self.check(f"cat >>{path} <<'END'\n{part}END")
-                part = ''
-            part += f'{line}\n'
+        for at in range(0, len(text), UPLOAD):
+            self.check(f"printf %s '{text[at : at + UPLOAD]}' >>{path}")
 
     @contextlib.contextmanager
     def failing(self, faults, consumed):
@@ -256,21 +256,22 @@ class Machine(host.Host):
         consumed: dict[str, int] = {}
         finds = []
         output = ''
-        # What the kernel says once it says in each round.
-        self.check('echo 1 >/sys/kernel/debug/clear_warn_once')
         try:
+            # What the kernel says once it says in each round.
+            self.check('echo 1 >/sys/kernel/debug/clear_warn_once')
             with self.failing(faults, consumed):
                 status, output = self.run(command, ROUND_TIMEOUT)
             if status:
                 finds.append(f'the fuzzer ends with status {status}')
         except host.HostError as error:
-            finds.append(f'no end: {str(error).splitlines()[0]}')
+            # It is the same find if other programs lead to it.
+            finds.append(f'no end: {first_line(error).replace(command, "the fuzzer")}')
         consumed = {name: number for name, number in consumed.items() if number}
         if not finds:
             finds += self.wrong(consumed)
-        reports = self.reports()
         if not finds and set(consumed) & set(LASTING):
-            self.reload()
+            finds += self.reload()
+        reports = self.reports()
         excused = [line for line in reports if any(e.search(line) for c in consumed if (e := EXCUSES.get(c)))]
         return output, [line for line in reports if line not in excused] + finds
 
@@ -283,7 +284,7 @@ class Machine(host.Host):
                 finds.append(settled)
             finds += self.wrong_numbers(consumed)
         except host.HostError as error:
-            finds.append(f'no answer: {str(error).splitlines()[0]}')
+            finds.append(f'no answer: {first_line(error)}')
         return finds
 
     def wrong_numbers(self, consumed):
@@ -330,17 +331,25 @@ class Machine(host.Host):
                 return ', '.join(f'{pa // GB} GB' for pa in sorted(missing))
 
     def reload(self):
-        """The firmware starts anew, and so does what should be."""
-        self.check(f'rmmod kvm_amd && rmmod ccp && {host.LOAD}')
-        self.set_up()
+        """The firmware starts anew, and so does what should be. What is wrong with that."""
+        try:
+            self.check(f'rmmod kvm_amd && rmmod ccp && {host.LOAD}', ROUND_TIMEOUT)
+            self.set_up()
+        except host.HostError as error:
+            return [f'not loaded anew: {first_line(error)}']
+        return []
 
     def end_of_snp(self):
         """What is wrong once SNP is shut down: the firmware does not need more pages for that."""
-        self.check('rmmod kvm_amd && rmmod ccp', ROUND_TIMEOUT)
-        pages = self.assigned()
-        return self.reports() + (
-            [f'assigned: {pages - self.pages} pages more without SNP'] if pages > self.pages else []
-        )
+        finds = []
+        try:
+            self.check('rmmod kvm_amd && rmmod ccp', ROUND_TIMEOUT)
+            pages = self.assigned()
+            if pages > self.pages:
+                finds.append(f'assigned: {pages - self.pages} pages more without SNP')
+        except host.HostError as error:
+            finds.append(f'no end of SNP: {first_line(error)}')
+        return self.reports() + finds
 
 
 class Find:
@@ -519,16 +528,23 @@ class Fuzzer:
         match = re.search(r'^(\d+) operations, .*$', output, re.M)
         self.tell(f'round {number}: {match[0] if match else "dead"}' + (f'; {faults}' if str(faults) else ''))
         self.operations += int(match[1]) if match else 0
+        if not finds:
+            try:
+                self.learn(machine, output)
+            except host.HostError as error:
+                finds = [f'no answer: {first_line(error)}']
         if finds:
             machine.kill()
             self.found(number, finds, faults)
-            return False
+        return not finds
+
+    def learn(self, machine, output):
+        """Programs that are new become known, here and there."""
         fresh = [line[2:] for line in output.splitlines() if line.startswith('+ ')]
         if fresh:
             machine.upload('/tmp/fresh', fresh)
             machine.check('cat /tmp/fresh >>/tmp/corpus')
             self.corpus += fresh
-        return True
 
     def found(self, number, finds, faults):
         find = Find(self, number, finds, faults)
