@@ -286,25 +286,63 @@ static u64 thread_state(u64 seed, u64 round, u64 thread)
 	return next(&s);
 }
 
-/* Addresses that were reached, by any thread and round. 0 is a free place. */
+/*
+ * Modules are loaded to other addresses each time, so a place in one of them is its number here
+ * and the distance from its start. What KCOV reports is theirs, or is built in, below them.
+ */
+static const char *const modules[] = { "ccp", "kvm", "kvm_amd" };
+static u64 module_start[ARRAY_SIZE(modules)];
+
+static void read_modules(void)
+{
+	FILE *file = fopen("/proc/modules", "r");
+	char line[LINE], name[64];
+	u64 address;
+
+	while (file && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%63s %*s %*s %*s %*s %llx", name, &address) != 2)
+			continue;
+		for (unsigned int i = 0; i < ARRAY_SIZE(modules); i++) {
+			if (!strcmp(name, modules[i]))
+				module_start[i] = address;
+		}
+	}
+	if (file)
+		fclose(file);
+}
+
+static u64 place_of(u64 pc)
+{
+	u64 start = 0, number = 0;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(modules); i++) {
+		if (module_start[i] > start && module_start[i] <= pc) {
+			start = module_start[i];
+			number = i + 1;
+		}
+	}
+	return start ? number << 32 | (pc - start) : pc;
+}
+
+/* Places that were reached, by any thread and round. 0 is free. */
 static u64 seen[SEEN_SIZE];
 static unsigned int number_seen;
 
-static bool is_new(u64 pc)
+static bool is_new(u64 place)
 {
-	unsigned int at = (pc * 0x9e3779b97f4a7c15) >> 47;
+	unsigned int at = (place * 0x9e3779b97f4a7c15) >> 47;
 
 	for (;; at = (at + 1) % SEEN_SIZE) {
 		u64 found = 0;
 
-		if (__atomic_load_n(&seen[at], __ATOMIC_RELAXED) == pc)
+		if (__atomic_load_n(&seen[at], __ATOMIC_RELAXED) == place)
 			return false;
-		if (__atomic_compare_exchange_n(&seen[at], &found, pc, false, __ATOMIC_RELAXED,
+		if (__atomic_compare_exchange_n(&seen[at], &found, place, false, __ATOMIC_RELAXED,
 						__ATOMIC_RELAXED)) {
 			__atomic_add_fetch(&number_seen, 1, __ATOMIC_RELAXED);
 			return true;
 		}
-		if (found == pc)
+		if (found == place)
 			return false;
 	}
 }
@@ -352,8 +390,14 @@ static void execute(struct worker *w, const struct program *program, uint64_t *c
 	drop_all(0, 0, 0, 0);
 	if (!cover)
 		return;
-	for (uint64_t i = __atomic_load_n(cover, __ATOMIC_RELAXED); i; i--)
-		fresh |= is_new(cover[i]);
+	for (uint64_t i = __atomic_load_n(cover, __ATOMIC_RELAXED); i; i--) {
+		u64 place = place_of(cover[i]);
+
+		if (is_new(place)) {
+			printf("* %llx\n", place);
+			fresh = true;
+		}
+	}
 	if (fresh && w->number_fresh < ARRAY_SIZE(w->fresh))
 		w->fresh[w->number_fresh++] = *program;
 }
@@ -418,11 +462,11 @@ static void set_up_round(char **argv)
 	}
 }
 
-/* The addresses that are known, one a line, and those that are new */
+/* The places that are known, one a line, and those that are new */
 static void exchange_seen(const char *path, bool write)
 {
 	FILE *file = fopen(path, write ? "w" : "r");
-	u64 pc;
+	u64 place;
 
 	if (!file)
 		return;
@@ -432,8 +476,8 @@ static void exchange_seen(const char *path, bool write)
 				fprintf(file, "%llx\n", seen[i]);
 		}
 	} else {
-		while (fscanf(file, "%llx", &pc) == 1)
-			is_new(pc);
+		while (fscanf(file, "%llx", &place) == 1)
+			is_new(place);
 	}
 	fclose(file);
 }
@@ -443,6 +487,7 @@ static int run(char **argv)
 	unsigned int done, fresh = 0;
 
 	set_up_round(argv);
+	read_modules();
 	exchange_seen(argv[5], false);
 	done = run_workers();
 	exchange_seen(argv[5], true);
@@ -501,7 +546,7 @@ static int usage(void)
 {
 	fprintf(stderr,
 		"usage: fuzz run SEED ROUND OPERATIONS THREADS CORPUS SEEN\n"
-		"                execute a round, print programs that are new\n"
+		"                execute a round, print programs and places that are new\n"
 		"       fuzz print SEED ROUND OPERATIONS THREADS CORPUS\n"
 		"                print the programs of a round, each after its thread\n"
 		"       fuzz replay REPEAT FILE\n"

@@ -13,6 +13,7 @@ build/fuzz/finds. The status is 3 if there is something.
 What a round does follows from the seed, its number, and the corpus. The corpus depends on how
 threads get along with each other, so it is saved with each find.
 """
+import bisect
 import contextlib
 import dataclasses
 import os
@@ -93,6 +94,8 @@ COMMANDS = (
 )
 STATUSES = (1, 2, 3, 4, 8, 9, 0xC, 0xF, 0x10, 0x16, 0x17, 0x1A, 0x1C)
 
+# As in fuzz.c
+MODULES = 'ccp', 'kvm', 'kvm_amd'
 # What KCOV reports of, see scripts/kernel
 OBJECTS = {
     'ccp': ('drivers/crypto/ccp/sev-dev.o',),
@@ -498,7 +501,9 @@ class Fuzzer:
         self.seconds = seconds
         self.tell = tell
         self.corpus: list[str] = []
+        # Places that were reached, as fuzz.c prints them, and where functions begin
         self.seen: list[str] = []
+        self.functions: dict[str, list] = {}
         self.finds: dict[str, Find] = {}
         self.operations = 0
         self.booted = 0
@@ -539,8 +544,10 @@ class Fuzzer:
         return not finds
 
     def learn(self, machine, output):
-        """Programs that are new become known, here and there."""
-        fresh = [line[2:] for line in output.splitlines() if line.startswith('+ ')]
+        """Programs and places that are new become known, here and there."""
+        lines = output.splitlines()
+        self.seen += [line[2:] for line in lines if line.startswith('* ')]
+        fresh = [line[2:] for line in lines if line.startswith('+ ')]
         if fresh:
             machine.upload('/tmp/fresh', fresh)
             machine.check('cat /tmp/fresh >>/tmp/corpus')
@@ -574,6 +581,7 @@ class Fuzzer:
         """Rounds until the time is over, or something is found"""
         shutil.rmtree(OUT, ignore_errors=True)
         machine = self.boot()
+        self.functions = {module: functions_at(machine, module) for module in OBJECTS}
         start = time.monotonic()
         number = 0
         try:
@@ -585,8 +593,8 @@ class Fuzzer:
                 number += 1
                 if not self.round(machine, number):
                     machine = None
+            self.cover()
             if machine:
-                self.cover(machine)
                 finds = machine.end_of_snp()
                 if finds:
                     self.found(number, finds, Faults())
@@ -595,16 +603,15 @@ class Fuzzer:
                 machine.kill()
         self.tell(f'{self.operations} operations in {number} rounds, {time.monotonic() - start:.0f} s')
 
-    def cover(self, machine):
+    def cover(self):
         """How many places are reached in each of the files that KCOV knows"""
-        reached = [int(line, 16) for line in machine.check('cat /tmp/seen').split()]
+        reached = [int(line, 16) for line in self.seen]
         for module, objects in OBJECTS.items():
-            addresses = functions_at(machine, module)
             for path in objects:
                 places = places_of(path)
                 counts = dict.fromkeys(places, 0)
-                for pc in reached:
-                    name = name_at(addresses, pc)
+                for place in reached:
+                    name = name_at(self.functions[module], place)
                     if name in counts:
                         counts[name] += 1
                 self.tell(
@@ -614,30 +621,26 @@ class Fuzzer:
 
 
 def functions_at(machine, module):
-    """Sorted addresses and names, of a module or of what is built in"""
-    if module:
-        text = machine.check(
-            f"awk 'tolower($2) == \"t\" && $4 == \"[{module}]\" {{ print $1, $2, $3 }}' /proc/kallsyms"
-        )
-    else:
-        text = output_of('nm', BUILD / KERNEL / 'vmlinux')
-    found = re.findall(r'^([0-9a-f]+) [tT] (\S+)$', text, re.M)
-    return sorted((int(address, 16), name) for address, name in found)
+    """Sorted places, as fuzz.c counts them, and names, of a module or of what is built in"""
+    if not module:
+        found = re.findall(r'^([0-9a-f]+) [tT] (\S+)$', output_of('nm', BUILD / KERNEL / 'vmlinux'), re.M)
+        return sorted((int(address, 16), name) for address, name in found)
+    start = int(machine.check(f"awk '$1 == \"{module}\" {{ print $6 }}' /proc/modules"), 16)
+    text = machine.check(
+        f"awk 'tolower($2) == \"t\" && $4 == \"[{module}]\" {{ print $1, $3 }}' /proc/kallsyms"
+    )
+    number = MODULES.index(module) + 1
+    found = [line.split() for line in text.splitlines()]
+    return sorted((int(address, 16) - start + (number << 32), name) for address, name in found)
 
 
 def output_of(*command):
     return subprocess.run(list(map(str, command)), check=True, text=True, stdout=subprocess.PIPE).stdout
 
 
-def name_at(functions, pc):
-    low, high = 0, len(functions)
-    while low < high:
-        middle = (low + high) // 2
-        if functions[middle][0] <= pc:
-            low = middle + 1
-        else:
-            high = middle
-    return functions[low - 1][1] if low else ''
+def name_at(functions, place):
+    index = bisect.bisect(functions, (place, '\x7f'))
+    return functions[index - 1][1] if index else ''
 
 
 def places_of(path):
