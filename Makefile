@@ -16,7 +16,7 @@ T := tools/testing/rmpopt
 # K=EXPRESSION        make test, host-test, qemu-test, clients, roundtrip, mutate: only what has a
 #                     name like it, as pytest -k; make kunit: these suites or tests, a glob of kunit.py
 # HOST_PROPERTIES=P   make host-test: with NAME=VALUE,... of the emulator, or all of them in turn
-# QUICK=1             make test, host-test: without the debug kernel, and the core to compare with
+# QUICK=1             make test, host-test: without the debug kernel, the fuzzer, and the core to compare with
 #                     make check: each step applies, and what the series changes compiles,
 #                     with BASE=7.2 after the last step; of QEMU's only checkpatch
 #                     make bench: a few cases, and whether they are within bounds
