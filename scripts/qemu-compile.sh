@@ -9,7 +9,7 @@
 instead="it is needed to build QEMU"
 meson_suite=trixie
 options=('--cc=ccache gcc' --target-list=x86_64-softmmu --without-default-features
-	--enable-tcg --enable-system --enable-werror
+	--enable-tcg --enable-system --enable-gnutls --enable-werror
 	--disable-docs --disable-download --disable-install-blobs)
 read -ra more <<<"${QEMU_CONFIGURE:-}"
 

@@ -6,7 +6,8 @@ host. Linux could not: it keeps to the rules, and does not let a test do otherwi
 Each test of the kernel is a judgement. So is each comparison of what the kernel expects with
 what the referee of the emulator has counted. QEMU may say nothing but what is provoked.
 BARE_FLAGS go to the kernel, such as toggles=COUNT for longer races, and seed=NUMBER and
-steps=COUNT for the random walk, sev-steps=COUNT for random guests.
+steps=COUNT for the random walk, sev-steps=COUNT for random guests, messages=COUNT for random
+messages of them.
 """
 import dataclasses
 import hashlib
@@ -23,6 +24,7 @@ import tomllib
 
 import pytest
 
+import attestation
 from host import qemu_paths
 from judge import BUILD, slug
 from qmp import Qmp
@@ -31,7 +33,7 @@ DATA = tomllib.loads((pathlib.Path(__file__).parent / 'bare/configurations.toml'
 SNP = '/machine/peripheral/snp0'
 PSP = '/machine/peripheral/psp0'
 # Options of the devices that the kernel has to know
-TOLD = re.compile(r'(audit|journal|rmpopt-[a-z-]+|shutdown-rmpopt-en|x86-shutdown)=[a-z0-9]+')
+TOLD = re.compile(r'(audit|journal|rmpopt-[a-z-]+|shutdown-rmpopt-en|x86-shutdown|message-count)=[a-z0-9]+')
 # Counters of the machine that survive a reset, besides those of the vCPUs
 SURVIVE = (
     'violations',
@@ -160,6 +162,7 @@ class Run:
         self.judge = judge
         self.qemu = qemu
         self.start = time.monotonic()
+        self.owner = attestation.Owner(qemu.path)
         self.seen = 0
         self.plan: int | None = None
         # A test that has failed, until all is read that the kernel says of it
@@ -184,6 +187,8 @@ class Run:
             (r'# journal off$', self.last_journal),
             (r'# sync ', self.sync),
             (r'# sha384 (\d+) (\d+)$', self.sha384),
+            (r'# report (\d+)$', self.report),
+            (r'# id-block (\d+)$', self.id_block),
             (r'Bail out!.*', self.bail_out),
         )
 
@@ -263,6 +268,14 @@ class Run:
 
     def sha384(self, match):
         self.qemu.send(hashlib.sha384(self.qemu.memory(*map(int, match.groups()))).digest())
+
+    def report(self, match):
+        report = self.qemu.memory(int(match[1]), attestation.REPORT_SIZE)
+        self.qemu.send(b'1' if attestation.signed(report, self.qemu.get(PSP, 'vcek')) else b'0')
+
+    def id_block(self, match):
+        block = self.qemu.memory(int(match[1]), attestation.ID_BLOCK_SIZE)
+        self.qemu.send(b''.join(self.owner.numbers(block)))
 
     def bail_out(self, match):
         self.judge.judge(match[0], False)

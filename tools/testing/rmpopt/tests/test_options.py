@@ -108,6 +108,8 @@ REFUSED = [
         f'{SNP_HOST} -device amd-psp,firmware=1',
     ),
     ('PSP-unknown-command', FAIL, f'{SNP_HOST} -device amd-psp,fail=SNP_RUN:1'),
+    ('PSP-key-missing', 'vcek-key: Failed to open file', f'{SNP_HOST} -device amd-psp,vcek-key=/nowhere'),
+    ('PSP-key-empty', 'vcek-key: The requested data', f'{SNP_HOST} -device amd-psp,vcek-key=/dev/null'),
     ('PSP-before-SNP-host', PSP_ORDER, f'{PC} -device amd-psp -device amd-snp-host'),
     ('PSP-without-SNP-host', PSP_ORDER, f'{PC} -device amd-psp'),
     ('unknown-CPU-feature', "rmpoptimal' not found", '-machine q35 -accel tcg -cpu EPYC-SNP,+rmpoptimal'),

@@ -672,6 +672,11 @@ static uint32_t sev_download_firmware(AMDPSP *s, void *buf, uint64_t pa)
     return PSP_BAD_SIGNATURE;
 }
 
+void psp_get_chip_id(AMDPSP *s, uint8_t id[PSP_CHIP_ID_SIZE])
+{
+    psp_derive_bytes(s, id, PSP_CHIP_ID_SIZE, "chip", 0);
+}
+
 static uint32_t sev_get_id(AMDPSP *s, void *buf, uint64_t pa)
 {
     const SEVDataOutput *data = buf;
@@ -997,12 +1002,17 @@ static void psp_reset_hold(Object *obj, ResetType type)
 
 static void psp_realize(PCIDevice *dev, Error **errp)
 {
+    ERRP_GUARD();
     AMDPSP *s = AMD_PSP(dev);
     int i;
 
     if (!amd_snp) {
         error_setg(errp, TYPE_AMD_PSP " needs an RMP: put -device "
                    TYPE_AMD_SNP_HOST " before it");
+        return;
+    }
+    s->signer = psp_new_signer(s->vcek_key, errp);
+    if (*errp) {
         return;
     }
     if (msix_init_exclusive_bar(dev, PSP_MSIX_VECTORS, PSP_MSIX_BAR,
@@ -1128,6 +1138,19 @@ static void psp_get_sev_guests(Object *obj, Visitor *v, const char *name,
         }
     }
     visit_type_AmdPspSevGuestList(v, name, &list, errp);
+}
+
+static char *psp_get_chip(Object *obj, Error **errp)
+{
+    uint8_t id[PSP_CHIP_ID_SIZE];
+
+    psp_get_chip_id(AMD_PSP(obj), id);
+    return psp_hex(id, sizeof(id));
+}
+
+static char *psp_get_vcek(Object *obj, Error **errp)
+{
+    return psp_public_key(AMD_PSP(obj)->signer);
 }
 
 static char *psp_get_fail(Object *obj, Error **errp)
@@ -1274,6 +1297,7 @@ static void psp_finalize(Object *obj)
 {
     AMDPSP *s = AMD_PSP(obj);
 
+    psp_free_signer(s->signer);
     g_array_free(s->failures, true);
     g_hash_table_destroy(s->guests);
     g_hash_table_destroy(s->sev_guests);
@@ -1290,6 +1314,8 @@ static const Property psp_properties[] = {
     DEFINE_PROP_UINT8("api-major", AMDPSP, api_major, 1),
     DEFINE_PROP_UINT8("api-minor", AMDPSP, api_minor, 55),
     DEFINE_PROP_UINT8("build", AMDPSP, build, 1),
+    DEFINE_PROP_STRING("vcek-key", AMDPSP, vcek_key),
+    DEFINE_PROP_UINT64("message-count", AMDPSP, message_count, 0),
 };
 
 static void psp_class_init(ObjectClass *oc, void *data)
@@ -1318,6 +1344,12 @@ static void psp_class_init(ObjectClass *oc, void *data)
         "minor version of the firmware's API");
     object_class_property_set_description(oc, "build",
         "build number of the firmware");
+    object_class_property_set_description(oc, "vcek-key",
+        "PEM file with the private key that signs attestation reports, on the "
+        "curve P-384 (default: a new one)");
+    object_class_property_set_description(oc, "message-count",
+        "messages that a guest seems to have exchanged with the firmware when "
+        "it is launched");
     rc->phases.hold = psp_reset_hold;
 
     object_class_property_add(oc, "state", "struct", psp_get_state, NULL, NULL,
@@ -1337,6 +1369,12 @@ static void psp_class_init(ObjectClass *oc, void *data)
                               NULL, NULL, NULL);
     object_class_property_set_description(oc, "sev-guests",
         "guests of SEV and SEV-ES: handle, state, ASID and policy");
+    object_class_property_add_str(oc, "chip-id", psp_get_chip, NULL);
+    object_class_property_set_description(oc, "chip-id",
+        "the chip that attestation reports name, in hexadecimal");
+    object_class_property_add_str(oc, "vcek", psp_get_vcek, NULL);
+    object_class_property_set_description(oc, "vcek",
+        "public key of vcek-key, in PEM");
     object_class_property_add_str(oc, "fail", psp_get_fail, psp_set_fail);
     object_class_property_set_description(oc, "fail",
         "COMMAND:STATUS[:NTH],...: commands that will fail instead of being "

@@ -3,8 +3,7 @@
  *
  * From the "SEV Secure Nested Paging Firmware ABI Specification" (56860). What
  * that leaves open is marked as an assumption here, and listed in
- * docs/system/i386/amd-snp-host.rst. Nothing is encrypted, and no signature is
- * made or verified.
+ * docs/system/i386/amd-snp-host.rst. Memory of guests is not encrypted.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -12,6 +11,7 @@
 #include "qemu/osdep.h"
 #include "qemu/bswap.h"
 #include "qemu/cutils.h"
+#include "qemu/guest-random.h"
 #include "exec/cputlb.h"
 #include "hw/i386/amd_psp.h"
 #include "cpu.h"
@@ -456,7 +456,7 @@ static uint32_t snp_shutdown_ex(AMDPSP *s, void *buf, uint64_t pa)
     return snp_shutdown_common(s, flags);
 }
 
-static PSPGuest *snp_find_guest(AMDPSP *s, uint64_t context)
+PSPGuest *psp_find_guest(AMDPSP *s, uint64_t context)
 {
     context &= ~AMD_C_BIT;
     return g_hash_table_lookup(s->guests, &context);
@@ -477,7 +477,7 @@ static uint32_t snp_gctx_create(AMDPSP *s, void *buf, uint64_t pa)
     }
     /* Somebody may have written to the RMP behind the firmware's back */
     if (psp_page_state(context) != PSP_PAGE_FIRMWARE ||
-        psp_in_use(s, context, RMP_PAGE_4K) || snp_find_guest(s, context)) {
+        psp_in_use(s, context, RMP_PAGE_4K) || psp_find_guest(s, context)) {
         return PSP_INVALID_PAGE_STATE;
     }
     guest = g_new0(PSPGuest, 1);
@@ -505,9 +505,10 @@ QEMU_BUILD_BUG_ON(sizeof(SNPDataLaunchStart) != 48);
 static uint32_t snp_launch_start(AMDPSP *s, void *buf, uint64_t pa)
 {
     const SNPDataLaunchStart *data = buf;
-    PSPGuest *guest = snp_find_guest(s, le64_to_cpu(data->gctx_address));
+    PSPGuest *guest = psp_find_guest(s, le64_to_cpu(data->gctx_address));
     uint64_t policy = le64_to_cpu(data->policy);
     uint32_t flags = le32_to_cpu(data->flags);
+    unsigned vmpl;
 
     if ((flags & ~(LAUNCH_START_MA_EN | LAUNCH_START_IMI_EN)) ||
         (policy & POLICY_RESERVED)) {
@@ -529,6 +530,12 @@ static uint32_t snp_launch_start(AMDPSP *s, void *buf, uint64_t pa)
          X86_CPU(first_cpu)->env.topo_info.threads_per_core > 1)) {
         return PSP_POLICY_FAILURE;
     }
+    qemu_guest_getrandom_nofail(guest->report_id, sizeof(guest->report_id));
+    qemu_guest_getrandom_nofail(guest->vmpck, sizeof(guest->vmpck));
+    qemu_guest_getrandom_nofail(guest->vmrk, sizeof(guest->vmrk));
+    for (vmpl = 0; vmpl < RMP_VMPLS; vmpl++) {
+        guest->message_count[vmpl] = s->message_count;
+    }
     guest->policy = policy;
     guest->state = PSP_GUEST_LAUNCH;
     return PSP_SUCCESS;
@@ -544,7 +551,7 @@ QEMU_BUILD_BUG_ON(sizeof(SNPDataActivate) != 12);
 static uint32_t snp_activate(AMDPSP *s, void *buf, uint64_t pa)
 {
     const SNPDataActivate *data = buf;
-    PSPGuest *guest = snp_find_guest(s, le64_to_cpu(data->gctx_address));
+    PSPGuest *guest = psp_find_guest(s, le64_to_cpu(data->gctx_address));
     uint32_t asid = le32_to_cpu(data->asid);
     uint32_t min_sev_asid, max_asid;
 
@@ -622,28 +629,19 @@ typedef struct QEMU_PACKED SNPSecrets {
     uint32_t fms;
     uint32_t reserved;
     uint8_t gosvw[16];
-    uint8_t vmpck[4][32];
+    uint8_t vmpck[RMP_VMPLS][PSP_VMPCK_SIZE];
 } SNPSecrets;
 QEMU_BUILD_BUG_ON(sizeof(SNPSecrets) != 0xa0);
 
 #define SECRETS_VERSION         3
 
-/* Keys for messages to the firmware, one for each VMPL */
 static void snp_make_secrets(PSPGuest *guest, uint8_t *page)
 {
     SNPSecrets *secrets = (SNPSecrets *)page;
-    int i;
 
     memset(page, 0, RMP_PAGE_4K);
     secrets->version = cpu_to_le32(SECRETS_VERSION);
-    for (i = 0; i < ARRAY_SIZE(secrets->vmpck); i++) {
-        g_autofree char *seed = g_strdup_printf(
-            "VMPCK%d of 0x%" PRIx64 " ASID %u", i, guest->context, guest->asid);
-        uint8_t digest[PSP_DIGEST_SIZE];
-
-        psp_hash384(seed, strlen(seed), digest);
-        memcpy(secrets->vmpck[i], digest, sizeof(secrets->vmpck[i]));
-    }
+    memcpy(secrets->vmpck, guest->vmpck, sizeof(secrets->vmpck));
 }
 
 static uint32_t snp_launch_page(PSPGuest *guest, LaunchPage type, uint64_t pa,
@@ -696,7 +694,7 @@ static uint32_t snp_check_launch(const PSPGuest *guest)
 static uint32_t snp_launch_update(AMDPSP *s, void *buf, uint64_t pa)
 {
     const SNPDataLaunchUpdate *data = buf;
-    PSPGuest *guest = snp_find_guest(s, le64_to_cpu(data->gctx_address));
+    PSPGuest *guest = psp_find_guest(s, le64_to_cpu(data->gctx_address));
     uint32_t flags = le32_to_cpu(data->flags);
     bool large = flags & LAUNCH_UPDATE_2M;
     LaunchPage type = extract32(flags, LAUNCH_UPDATE_TYPE_SHIFT,
@@ -764,20 +762,62 @@ QEMU_BUILD_BUG_ON(sizeof(SNPDataLaunchFinish) != 64);
 /* SNP Firmware ABI (56860): the ID block */
 typedef struct QEMU_PACKED SNPIDBlock {
     uint8_t ld[PSP_DIGEST_SIZE];
-    uint8_t family_id[16];
-    uint8_t image_id[16];
+    uint8_t family_id[PSP_ID_SIZE];
+    uint8_t image_id[PSP_ID_SIZE];
     uint32_t version;
     uint32_t guest_svn;
     uint64_t policy;
 } SNPIDBlock;
 QEMU_BUILD_BUG_ON(sizeof(SNPIDBlock) != 96);
 
+/* SNP Firmware ABI (56860): the ID authentication information */
+typedef struct QEMU_PACKED SNPIDAuth {
+    uint32_t id_key_algo;
+    uint32_t author_key_algo;
+    uint8_t reserved[56];
+    PSPSignature id_block_signature;
+    PSPPublicKey id_key;
+    uint8_t reserved2[60];
+    PSPSignature id_key_signature;
+    PSPPublicKey author_key;
+    uint8_t reserved3[892];
+} SNPIDAuth;
+QEMU_BUILD_BUG_ON(sizeof(SNPIDAuth) != RMP_PAGE_4K);
+QEMU_BUILD_BUG_ON(offsetof(SNPIDAuth, id_key) != 0x240);
+QEMU_BUILD_BUG_ON(offsetof(SNPIDAuth, author_key) != 0x880);
+
+#define ID_ALGO_ECDSA_P384      1
+
+/* The digests of keys are those of all that is there of them */
+static uint32_t snp_verify_id_block(PSPGuest *guest, const SNPIDBlock *block,
+                                    const SNPIDAuth *auth, bool author)
+{
+    if (le32_to_cpu(auth->id_key_algo) != ID_ALGO_ECDSA_P384 ||
+        (author && le32_to_cpu(auth->author_key_algo) != ID_ALGO_ECDSA_P384)) {
+        return PSP_INVALID_PARAM;
+    }
+    if (!psp_verify(&auth->id_key, &auth->id_block_signature, block,
+                    sizeof(*block)) ||
+        (author && !psp_verify(&auth->author_key, &auth->id_key_signature,
+                               &auth->id_key, sizeof(auth->id_key)))) {
+        return PSP_BAD_SIGNATURE;
+    }
+    psp_hash384(&auth->id_key, sizeof(auth->id_key), guest->id_key_digest);
+    if (author) {
+        psp_hash384(&auth->author_key, sizeof(auth->author_key),
+                    guest->author_key_digest);
+    }
+    guest->author_key = author;
+    return PSP_SUCCESS;
+}
+
 static uint32_t snp_launch_finish(AMDPSP *s, void *buf, uint64_t pa)
 {
     const SNPDataLaunchFinish *data = buf;
-    PSPGuest *guest = snp_find_guest(s, le64_to_cpu(data->gctx_address));
+    PSPGuest *guest = psp_find_guest(s, le64_to_cpu(data->gctx_address));
     bool id_block_en = data->flags & LAUNCH_FINISH_ID_BLOCK_EN;
     bool auth_key_en = data->flags & LAUNCH_FINISH_AUTH_KEY_EN;
+    g_autofree SNPIDAuth *id_auth = g_new(SNPIDAuth, 1);
     SNPIDBlock id_block;
     uint32_t ret;
 
@@ -793,8 +833,8 @@ static uint32_t snp_launch_finish(AMDPSP *s, void *buf, uint64_t pa)
     if (id_block_en) {
         if (!psp_read(le64_to_cpu(data->id_block_address), &id_block,
                       sizeof(id_block)) ||
-            !psp_is_ram(le64_to_cpu(data->id_auth_address), RMP_PAGE_4K,
-                        false)) {
+            !psp_read(le64_to_cpu(data->id_auth_address), id_auth,
+                      sizeof(*id_auth))) {
             return PSP_INVALID_ADDRESS;
         }
         if (memcmp(id_block.ld, guest->digest, PSP_DIGEST_SIZE)) {
@@ -803,7 +843,15 @@ static uint32_t snp_launch_finish(AMDPSP *s, void *buf, uint64_t pa)
         if (le64_to_cpu(id_block.policy) != guest->policy) {
             return PSP_POLICY_FAILURE;
         }
+        ret = snp_verify_id_block(guest, &id_block, id_auth, auth_key_en);
+        if (ret != PSP_SUCCESS) {
+            return ret;
+        }
+        memcpy(guest->family_id, id_block.family_id, PSP_ID_SIZE);
+        memcpy(guest->image_id, id_block.image_id, PSP_ID_SIZE);
+        guest->guest_svn = le32_to_cpu(id_block.guest_svn);
     }
+    guest->vcek_disabled = data->flags & LAUNCH_FINISH_VCEK_DIS;
     memcpy(guest->host_data, data->host_data, PSP_HOST_DATA_SIZE);
     guest->state = PSP_GUEST_RUNNING;
     return PSP_SUCCESS;
@@ -828,7 +876,7 @@ QEMU_BUILD_BUG_ON(sizeof(SNPGuestStatus) != 32);
 static uint32_t snp_guest_status(AMDPSP *s, void *buf, uint64_t pa)
 {
     const SNPDataGuestStatus *data = buf;
-    PSPGuest *guest = snp_find_guest(s, le64_to_cpu(data->gctx_address));
+    PSPGuest *guest = psp_find_guest(s, le64_to_cpu(data->gctx_address));
     SNPGuestStatus status = { 0 };
 
     if (!guest) {
@@ -844,7 +892,7 @@ static uint32_t snp_guest_status(AMDPSP *s, void *buf, uint64_t pa)
 static uint32_t snp_decommission(AMDPSP *s, void *buf, uint64_t pa)
 {
     const SNPDataAddress *data = buf;
-    PSPGuest *guest = snp_find_guest(s, le64_to_cpu(data->address));
+    PSPGuest *guest = psp_find_guest(s, le64_to_cpu(data->address));
 
     if (!guest) {
         return PSP_INVALID_GUEST;
@@ -900,21 +948,28 @@ QEMU_BUILD_BUG_ON(sizeof(SNPDataConfig) != 64);
 #define CONFIG_MASK_CHIP_ID     (1U << 0)
 #define CONFIG_MASK_CHIP_KEY    (1U << 1)
 
+bool psp_tcb_is_reached(uint64_t tcb)
+{
+    int i;
+
+    for (i = 0; i < 64; i += 8) {
+        if (extract64(tcb, i, 8) > extract64(PSP_CURRENT_TCB, i, 8)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static uint32_t snp_config(AMDPSP *s, void *buf, uint64_t pa)
 {
     const SNPDataConfig *data = buf;
     uint64_t tcb = le64_to_cpu(data->reported_tcb);
     uint32_t flags = le32_to_cpu(data->flags);
-    int i;
 
     if ((flags & ~(CONFIG_MASK_CHIP_ID | CONFIG_MASK_CHIP_KEY)) ||
-        !buffer_is_zero(data->reserved, sizeof(data->reserved))) {
+        !buffer_is_zero(data->reserved, sizeof(data->reserved)) ||
+        !psp_tcb_is_reached(tcb)) {
         return PSP_INVALID_PARAM;
-    }
-    for (i = 0; i < 64; i += 8) {
-        if (extract64(tcb, i, 8) > extract64(PSP_CURRENT_TCB, i, 8)) {
-            return PSP_INVALID_PARAM;
-        }
     }
     s->reported_tcb = tcb ?: PSP_CURRENT_TCB;
     s->mask_chip_id = flags & CONFIG_MASK_CHIP_ID;
@@ -989,6 +1044,8 @@ const PSPCommand psp_snp_commands[PSP_COMMANDS - PSP_SNP_COMMANDS] = {
                   sizeof(SNPDataGuestStatus), PSP_NEEDS_SNP_INIT },
     SNP(0x93) = { "SNP_GCTX_CREATE", snp_gctx_create, sizeof(SNPDataAddress),
                   PSP_NEEDS_SNP_INIT },
+    SNP(0x94) = { "SNP_GUEST_REQUEST", snp_guest_request,
+                  PSP_GUEST_REQUEST_SIZE, PSP_NEEDS_SNP_INIT },
     SNP(0xa0) = { "SNP_LAUNCH_START", snp_launch_start,
                   sizeof(SNPDataLaunchStart), PSP_NEEDS_SNP_INIT },
     SNP(0xa1) = { "SNP_LAUNCH_UPDATE", snp_launch_update,

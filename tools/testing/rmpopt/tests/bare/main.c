@@ -32,6 +32,7 @@ static void psp(void)
 	tests_psp_guest();
 	tests_psp_sev();
 	tests_snp_guest();
+	tests_psp_request();
 	tests_psp_random();
 	tests_psp_down();
 	tests_psp_states();

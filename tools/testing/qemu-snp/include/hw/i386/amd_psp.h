@@ -3,9 +3,9 @@
  *
  * The device and the legacy commands for the platform are in amd_psp.c of
  * hw/i386, those for SEV and SEV-ES guests in amd_psp_sev.c, those of SNP in
- * amd_psp_snp.c. Commands, structures and status codes are those of the "Secure
- * Encrypted Virtualization API" and the "SEV Secure Nested Paging Firmware ABI
- * Specification".
+ * amd_psp_snp.c and amd_psp_guest_request.c. Commands, structures and status
+ * codes are those of the "Secure Encrypted Virtualization API" and the "SEV
+ * Secure Nested Paging Firmware ABI Specification".
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -27,6 +27,11 @@ OBJECT_DECLARE_SIMPLE_TYPE(AMDPSP, AMD_PSP)
 #define PSP_BUFFER_MAX          64
 #define PSP_DIGEST_SIZE         48
 #define PSP_HOST_DATA_SIZE      32
+#define PSP_ID_SIZE             16
+#define PSP_REPORT_ID_SIZE      32
+#define PSP_VMPCK_SIZE          32
+#define PSP_CURVE_P384          2
+#define PSP_CHIP_ID_SIZE        64
 #define SEV_DIGEST_SIZE         32
 
 /* An RMP entry has room for that many ASIDs */
@@ -54,6 +59,7 @@ typedef enum PSPStatus {
     PSP_INVALID_GUEST           = 0x10,
     PSP_INVALID_COMMAND         = 0x11,
     PSP_ACTIVE                  = 0x12,
+    PSP_HARDWARE_ERROR          = 0x13,
     PSP_UNSUPPORTED             = 0x15,
     PSP_INVALID_PARAM           = 0x16,
     PSP_RESOURCE_LIMIT          = 0x17,
@@ -61,7 +67,9 @@ typedef enum PSPStatus {
     PSP_INVALID_PAGE_SIZE       = 0x19,
     PSP_INVALID_PAGE_STATE      = 0x1a,
     PSP_INVALID_PAGE_OWNER      = 0x1c,
+    PSP_AEAD_OFLOW              = 0x1d,
     PSP_RMP_INIT_REQUIRED       = 0x20,
+    PSP_INVALID_KEY             = 0x27,
 } PSPStatus;
 
 /* States of a page, of the chapter of that name in the SNP ABI */
@@ -83,6 +91,11 @@ typedef enum PSPPageState {
  * @asid: 0 unless activated
  * @pages: number of 4 KB pages launched
  * @digest: launch digest so far
+ * @author_key: the key that has signed the ID block is signed by another one
+ * @vcek_disabled: neither reports nor keys may come from the chip's key
+ * @vmpck: keys for messages to the firmware, one for each VMPL
+ * @vmrk: root of keys that the guest may ask for
+ * @message_count: messages with each of @vmpck, requests and responses
  */
 typedef struct PSPGuest {
     uint64_t context;
@@ -92,6 +105,17 @@ typedef struct PSPGuest {
     uint64_t pages;
     uint8_t digest[PSP_DIGEST_SIZE];
     uint8_t host_data[PSP_HOST_DATA_SIZE];
+    uint8_t family_id[PSP_ID_SIZE];
+    uint8_t image_id[PSP_ID_SIZE];
+    uint8_t id_key_digest[PSP_DIGEST_SIZE];
+    uint8_t author_key_digest[PSP_DIGEST_SIZE];
+    bool author_key;
+    uint32_t guest_svn;
+    bool vcek_disabled;
+    uint8_t report_id[PSP_REPORT_ID_SIZE];
+    uint8_t vmpck[RMP_VMPLS][PSP_VMPCK_SIZE];
+    uint8_t vmrk[PSP_VMPCK_SIZE];
+    uint64_t message_count[RMP_VMPLS];
 } PSPGuest;
 
 /**
@@ -139,6 +163,26 @@ typedef enum PSPOutput {
     PSP_OUTPUTS,
 } PSPOutput;
 
+/* SNP Firmware ABI (56860): ECDSA signature, both numbers little-endian */
+typedef struct QEMU_PACKED PSPSignature {
+    uint8_t r[72];
+    uint8_t s[72];
+    uint8_t reserved[368];
+} PSPSignature;
+QEMU_BUILD_BUG_ON(sizeof(PSPSignature) != 512);
+
+/* SNP Firmware ABI (56860): public key, little-endian as well */
+typedef struct QEMU_PACKED PSPPublicKey {
+    uint32_t curve;
+    uint8_t qx[72];
+    uint8_t qy[72];
+    uint8_t reserved[880];
+} PSPPublicKey;
+QEMU_BUILD_BUG_ON(sizeof(PSPPublicKey) != 0x404);
+
+/* The chip's key */
+typedef struct PSPSigner PSPSigner;
+
 struct AMDPSP {
     PCIDevice parent_obj;
 
@@ -147,8 +191,12 @@ struct AMDPSP {
     uint8_t api_major;
     uint8_t api_minor;
     uint8_t build;
+    char *vcek_key;
+    uint64_t message_count;
 
     MemoryRegion regs;
+    /* NULL: messages of guests are not supported */
+    PSPSigner *signer;
     QEMUTimer latency_timer;
     QEMUBH *done;
 
@@ -273,6 +321,29 @@ uint32_t psp_df_flush(AMDPSP *s, void *buf, uint64_t pa);
 /* All SEV guests; their ASIDs need a flush */
 void psp_sev_remove_guests(AMDPSP *s);
 void psp_sev_free_guest(gpointer guest);
+
+/* The chip that GET_ID names first */
+void psp_get_chip_id(AMDPSP *s, uint8_t id[PSP_CHIP_ID_SIZE]);
+
+/* Whether no part of that TCB version is newer than the firmware */
+bool psp_tcb_is_reached(uint64_t tcb);
+
+/* By address of the context; NULL if there is none */
+PSPGuest *psp_find_guest(AMDPSP *s, uint64_t context);
+
+/* With the key in a PEM file, or a new one. NULL without GnuTLS. */
+PSPSigner *psp_new_signer(const char *file, Error **errp);
+void psp_free_signer(PSPSigner *signer);
+/* In PEM, "" if there is none */
+char *psp_public_key(const PSPSigner *signer);
+
+/* Signature by ECDSA P-384 with SHA-384. Without GnuTLS all are good. */
+bool psp_verify(const PSPPublicKey *key, const PSPSignature *signature,
+                const void *data, size_t size);
+
+/* SNP_GUEST_REQUEST */
+#define PSP_GUEST_REQUEST_SIZE  24
+uint32_t snp_guest_request(AMDPSP *s, void *buf, uint64_t pa);
 
 void psp_hash384(const void *data, size_t size,
                  uint8_t digest[PSP_DIGEST_SIZE]);

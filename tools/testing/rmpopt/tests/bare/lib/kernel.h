@@ -160,6 +160,10 @@ void run_tests(void);
 void sync_referee(void);
 /* Reads the kernel's memory, which is at the same physical address. */
 void sha384(const void *data, u64 len, u8 out[48]);
+/* Whether an attestation report is signed by the key that the machine says is its own. */
+bool report_signed(const void *report);
+/* R, S and public key of the ID block's signature, and of the signature of that key by another. */
+void sign_id_block(const void *block, u8 numbers[8][48]);
 
 /* trap.c */
 void trap_init_cpu(struct cpu *cpu);

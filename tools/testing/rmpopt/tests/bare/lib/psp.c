@@ -14,7 +14,7 @@ static s64 devfn;
 static volatile u8 *regs;
 static u8 buffer[4096] __aligned(4096), before[4096];
 static struct psp_id_block id_block __aligned(4096);
-static u8 id_auth[4096] __aligned(4096);
+static struct psp_id_auth id_auth __aligned(4096);
 
 static u64 bar(u32 n)
 {
@@ -186,10 +186,29 @@ u32 psp_finish(u64 gctx, const struct psp_id_block *id)
 	if (id) {
 		id_block = *id;
 		s.id_block = (u64)&id_block;
-		s.id_auth = (u64)id_auth;
+		s.id_auth = (u64)&id_auth;
 		s.flags = 1;
 	}
 	return psp_call(SNP_LAUNCH_FINISH, &s, sizeof(s));
+}
+
+struct psp_id_auth *psp_sign(const struct psp_id_block *id)
+{
+	u8 *const at[8] = {
+		id_auth.block_signature.r, id_auth.block_signature.s, id_auth.id_key.x, id_auth.id_key.y,
+		id_auth.key_signature.r, id_auth.key_signature.s, id_auth.author_key.x, id_auth.author_key.y,
+	};
+	u8 numbers[8][48];
+
+	memset(&id_auth, 0, sizeof(id_auth));
+	id_auth.id_key_algo = 1;
+	id_auth.author_key_algo = 1;
+	id_auth.id_key.curve = 2;
+	id_auth.author_key.curve = 2;
+	sign_id_block(id, numbers);
+	for (u32 i = 0; i < 8; i++)
+		memcpy(at[i], numbers[i], 48);
+	return &id_auth;
 }
 
 u32 psp_guest_status(u64 gctx, u64 pa)

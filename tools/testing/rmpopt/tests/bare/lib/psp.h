@@ -13,7 +13,7 @@ enum psp_command {
 	LAUNCH_UPDATE_SECRET, LAUNCH_FINISH,
 	DBG_DECRYPT = 0x060, DBG_ENCRYPT,
 	SNP_INIT = 0x081, SNP_SHUTDOWN, SNP_PLATFORM_STATUS, SNP_DF_FLUSH, SNP_INIT_EX, SNP_SHUTDOWN_EX,
-	SNP_DECOMMISSION = 0x090, SNP_ACTIVATE, SNP_GUEST_STATUS, SNP_GCTX_CREATE,
+	SNP_DECOMMISSION = 0x090, SNP_ACTIVATE, SNP_GUEST_STATUS, SNP_GCTX_CREATE, SNP_GUEST_REQUEST,
 	SNP_LAUNCH_START = 0x0a0, SNP_LAUNCH_UPDATE, SNP_LAUNCH_FINISH,
 	SNP_PAGE_RECLAIM = 0x0c7,
 	SNP_CONFIG = 0x0c9,
@@ -26,7 +26,8 @@ enum psp_result {
 	ALREADY_OWNED, INVALID_CERTIFICATE, POLICY_FAILURE, INACTIVE, INVALID_ADDRESS, BAD_SIGNATURE,
 	BAD_MEASUREMENT, ASID_OWNED, INVALID_ASID, DFFLUSH_REQUIRED = 0x0f, INVALID_GUEST,
 	INVALID_COMMAND, ACTIVE, UNSUPPORTED = 0x15, INVALID_PARAM, SECURE_DATA_INVALID = 0x18,
-	INVALID_PAGE_SIZE, INVALID_PAGE_STATE, INVALID_PAGE_OWNER = 0x1c, RMP_INIT_REQUIRED = 0x20,
+	INVALID_PAGE_SIZE, INVALID_PAGE_STATE, INVALID_PAGE_OWNER = 0x1c, AEAD_OFLOW,
+	RMP_INIT_REQUIRED = 0x20, INVALID_KEY = 0x27,
 	/* No codes: any but success is fine; do not try that. */
 	FAILS = 0x10000, SKIP,
 	/* In a result: the command has changed its own buffer. */
@@ -187,6 +188,26 @@ struct psp_id_block {
 	u64 policy;
 } __packed;
 
+struct psp_signature {
+	u8 r[72], s[72], rsvd[368];
+} __packed;
+
+struct psp_public_key {
+	u32 curve;
+	u8 x[72], y[72], rsvd[880];
+} __packed;
+
+struct psp_id_auth {
+	u32 id_key_algo, author_key_algo;
+	u8 rsvd[56];
+	struct psp_signature block_signature;
+	struct psp_public_key id_key;
+	u8 rsvd2[60];
+	struct psp_signature key_signature;
+	struct psp_public_key author_key;
+	u8 rsvd3[892];
+} __packed;
+
 struct psp_guest_status {
 	u64 policy;
 	u32 asid;
@@ -195,6 +216,64 @@ struct psp_guest_status {
 
 struct psp_two {
 	u64 gctx, address;
+} __packed;
+
+struct psp_request {
+	u64 gctx, request, response;
+} __packed;
+
+/* A message between a guest and the firmware. */
+struct psp_message {
+	u8 tag[32];
+	u64 seqno;
+	u8 rsvd[8];
+	u8 algo, hdr_version;
+	u16 hdr_size;
+	u8 type, version;
+	u16 size;
+	u8 rsvd2[4], vmpck, rsvd3[35], payload[4000];
+} __packed;
+
+enum { KEY_REQ = 3, KEY_RSP, REPORT_REQ, REPORT_RSP };
+
+struct psp_key_req {
+	u32 select, rsvd;
+	u64 fields;
+	u32 vmpl, svn;
+	u64 tcb;
+} __packed;
+
+struct psp_key_rsp {
+	u32 status;
+	u8 rsvd[28], key[32];
+} __packed;
+
+struct psp_report_req {
+	u8 data[64];
+	u32 vmpl, select;
+	u8 rsvd[24];
+} __packed;
+
+struct psp_report {
+	u32 version, svn;
+	u64 policy;
+	u8 family_id[16], image_id[16];
+	u32 vmpl, algo;
+	u64 tcb, platform;
+	u32 flags, rsvd;
+	u8 data[64], digest[48], host_data[32], id_key[48], author_key[48], id[32], id_ma[32];
+	u64 reported_tcb;
+	u8 family, model, stepping, rsvd2[21], chip[64];
+	u64 committed_tcb;
+	u8 build, minor, major, rsvd3, committed[4];
+	u64 launch_tcb;
+	u8 rsvd4[168], signature[512];
+} __packed;
+
+struct psp_report_rsp {
+	u32 status, size;
+	u8 rsvd[24];
+	struct psp_report report;
 } __packed;
 
 struct psp_config {
@@ -216,7 +295,9 @@ _Static_assert(sizeof(struct psp_init) == 20 && sizeof(struct psp_init_ex) == 36
 	       sizeof(struct psp_sev_dbg) == 28 && sizeof(struct psp_init_snp) == 64 && sizeof(struct psp_snp_status) == 32 &&
 	       sizeof(struct psp_start) == 48 && sizeof(struct psp_update) == 32 &&
 	       sizeof(struct psp_finish) == 64 && sizeof(struct psp_id_block) == 96 &&
-	       sizeof(struct psp_config) == 64 && sizeof(struct psp_vlek) == 16, "structures of the PSP");
+	       sizeof(struct psp_id_auth) == 4096 && sizeof(struct psp_message) == 4096 && sizeof(struct psp_key_req) == 0x20 &&
+	       sizeof(struct psp_key_rsp) == 0x40 && sizeof(struct psp_report_req) == 0x60 &&
+	       sizeof(struct psp_report) == 0x4a0 && sizeof(struct psp_config) == 64 && sizeof(struct psp_vlek) == 16, "structures of the PSP");
 
 /* psp.c */
 #define PSP_CMDRESP 0x10980
@@ -250,7 +331,10 @@ u32 psp_gctx(u64 pa);
 u32 psp_start(u64 gctx, u64 policy);
 u32 psp_activate(u64 gctx, u32 asid);
 u32 psp_update(u64 gctx, u32 type, u64 pa);
+/* With what psp_sign() has made of it, if there is an ID block. */
 u32 psp_finish(u64 gctx, const struct psp_id_block *id);
+/* Signs it, and the key by the author's. Lets tests change the result. */
+struct psp_id_auth *psp_sign(const struct psp_id_block *id);
 u32 psp_guest_status(u64 gctx, u64 pa);
 u32 psp_decommission(u64 gctx);
 u32 psp_snp_status(u64 pa);

@@ -589,6 +589,7 @@ static void finish(const char *text)
 	gives(psp_finish(CTX, &id), POLICY_FAILURE, "%s: another policy", text);
 	id.policy ^= BIT(19);
 	guest_is(CTX, POLICY, ASID_GUEST, 1);
+	psp_sign(&id);
 	gives(psp_finish(CTX, &id), SUCCESS, "%s: the digest is right", text);
 	guest_is(CTX, POLICY, ASID_GUEST, 2);
 }
@@ -664,7 +665,7 @@ void tests_psp_guest(void)
 {
 	static const u16 with_buffer[] = {
 		SNP_GCTX_CREATE, SNP_LAUNCH_START, SNP_ACTIVATE, SNP_LAUNCH_UPDATE, SNP_LAUNCH_FINISH,
-		SNP_GUEST_STATUS, SNP_DECOMMISSION, SNP_PAGE_RECLAIM, SNP_CONFIG, SNP_COMMIT,
+		SNP_GUEST_STATUS, SNP_DECOMMISSION, SNP_GUEST_REQUEST, SNP_PAGE_RECLAIM, SNP_CONFIG, SNP_COMMIT,
 		SNP_VLEK_LOAD, SNP_FEATURE_INFO, SNP_PLATFORM_STATUS, SNP_SHUTDOWN_EX
 	};
 

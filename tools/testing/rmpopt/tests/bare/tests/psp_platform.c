@@ -65,6 +65,7 @@ static const struct { u16 command, refused; const char *name; } states_of[] = {
 	{ SNP_LAUNCH_FINISH, NONE_UP | LEGACY_UP, "SNP_LAUNCH_FINISH" },
 	{ SNP_GUEST_STATUS, NONE_UP | LEGACY_UP, "SNP_GUEST_STATUS" },
 	{ SNP_DECOMMISSION, NONE_UP | LEGACY_UP, "SNP_DECOMMISSION" },
+	{ SNP_GUEST_REQUEST, NONE_UP | LEGACY_UP, "SNP_GUEST_REQUEST" },
 	{ SNP_PAGE_RECLAIM, NONE_UP | LEGACY_UP, "SNP_PAGE_RECLAIM" },
 	{ SNP_CONFIG, NONE_UP | LEGACY_UP, "SNP_CONFIG" },
 	{ SNP_VLEK_LOAD, NONE_UP | LEGACY_UP, "SNP_VLEK_LOAD" },
@@ -74,7 +75,7 @@ static void wrong_states(u32 state)
 {
 	static const u16 unknown[] = {
 		0, 0x00e, 0x01f, 0x024, 0x02f, 0x034, 0x036, 0x042, 0x053, 0x05f, 0x062, 0x080, 0x087,
-		0x08f, 0x094, 0x095, 0x0a3, 0x0b0, 0x0b2, 0x0c0, 0x0c6, 0x0c8, 0x0ca, 0x0cc, 0x0cf,
+		0x08f, 0x095, 0x0a3, 0x0b0, 0x0b2, 0x0c0, 0x0c6, 0x0c8, 0x0ca, 0x0cc, 0x0cf,
 		0x0d0, 0x0d5, 0x100, 0x400, 0x7ff
 	};
 	u32 bad = 0;

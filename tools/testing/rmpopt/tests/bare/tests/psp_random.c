@@ -234,8 +234,11 @@ static bool step_finish(void)
 	else if (how == 1)
 		want = BAD_MEASUREMENT;
 	id.digest[rnd(48)] ^= how == 1;
-	if (!want)
+	if (!want) {
 		g->state = 2;
+		if (how)
+			psp_sign(&id);
+	}
 	seen[want]++;
 	return psp_good(psp_finish(page(n), how ? &id : NULL), want);
 }

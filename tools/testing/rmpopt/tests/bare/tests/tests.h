@@ -34,6 +34,7 @@ void tests_psp_states(void);
 void tests_psp_guest(void);
 void tests_psp_sev(void);
 void tests_snp_guest(void);
+void tests_psp_request(void);
 void tests_psp_random(void);
 void tests_psp_down(void);
 
