@@ -27,7 +27,8 @@ T := tools/testing/rmpopt
 # GUESTS=N            make guest: so many guests, one after the other
 # KILL=1              make guest: kill the VMM while the guest runs
 # HASHES=1            make guest: with hashes of kernel, initrd and command line, which are measured
-export BASE LINUX BENCH OTHER QEMU QEMU_CONFIGURE SIGNOFF K HOST_PROPERTIES QUICK KCSAN MAP VCPUS GUESTS KILL HASHES
+# ATTEST=1            make guest: and verify an attestation report of the guest
+export BASE LINUX BENCH OTHER QEMU QEMU_CONFIGURE SIGNOFF K HOST_PROPERTIES QUICK KCSAN MAP VCPUS GUESTS KILL HASHES ATTEST
 
 .PHONY: help deps other linux export series kernel kunit roundtrip lint test clients run shell guest guest-shell check check-linux bench mutate fuzz fuzz-mutate qemu qemu-src qemu-check qemu-test host-test qemu-export qemu-series clean
 .NOTPARALLEL:

@@ -9,14 +9,17 @@ after it has powered off. The last line is the sum. The status is 3 if a judgeme
 guest.py --shell: the same guest with a shell.
 
 VCPUS=N gives the guest so many vCPUs. HASHES=1 has the firmware check kernel, initrd and
-command line by hashes that are measured. GUESTS=N has so many guests, one after the other.
+command line by hashes that are measured. ATTEST=1 does that as well, has the guest ask for an
+attestation report, and verifies it as the guest's owner would. GUESTS=N has so many guests, one after the other.
 KILL=1 kills the VMM while the guest runs.
 
 Started by run, which builds what is needed.
 """
+import base64
 import contextlib
 import os
 import re
+import secrets
 import select
 import signal
 import socket
@@ -28,11 +31,13 @@ import time
 import tty
 from typing import Any
 
+import attestation
 import host
 import rmpopt_map
 from judge import Judge
 
 VCPUS = os.environ.get('VCPUS') or '1'
+ATTEST = bool(os.environ.get('ATTEST'))
 HASHES = bool(os.environ.get('HASHES'))
 GUESTS = os.environ.get('GUESTS') or '1'
 KILL = bool(os.environ.get('KILL'))
@@ -55,6 +60,22 @@ OTHERS = 2560
 # these. So the guest has no XSAVE, nor what needs it.
 CPU = 'EPYC-v4,-xsave,-avx,-avx2,-f16c,-fma,-xsaveopt,-xsavec,-xgetbv1,-xsaves,level=0xb'
 
+# What CPUID has of that CPU: family 17h, model 1, stepping 2
+SIGNATURE = 0x800F12
+
+# Firmware, kernel and initrd of the guest, and the authority that takes AMD's place
+GUEST = host.BUILD / 'snp-guest/root/guest'
+AUTHORITY = host.BUILD / 'attestation'
+# Bytes of the data that a report is about
+NONCE = 64
+POLICY = 0x30000
+# Version of the guest, by its owner
+SVN = 3
+# Characters of a line for the host's shell
+PIECE = 2000
+# A status in the response: invalid parameter
+INVALID_PARAM = '16'
+
 READY = 'guest-init: ready'
 SWIOTLB = r'software IO TLB: mapped .*\((\d+)MB\)'
 
@@ -64,18 +85,22 @@ LIFE = 600
 AGAIN = 30
 
 
-def vmm(shell):
+def guest_command_line(shell):
+    return f'console=ttyS0 panic=-1 {"quiet shell=1" if shell else ""}'.strip()
+
+
+def vmm(shell, more=''):
     """
     The VMM's command line. There is no I/O APIC in the host's KVM. Memory that is allocated
     in advance would be there twice once it is private.
     """
-    append = f'console=ttyS0 panic=-1 {"quiet shell=1" if shell else ""}'.strip()
+    append = guest_command_line(shell)
     hashes = ',kernel-hashes=on' if HASHES else ''
     return (
         f'/usr/bin/qemu-system-x86_64 -accel kvm -cpu {CPU} '
         '-machine q35,smm=off,kernel-irqchip=split,confidential-guest-support=sev0,memory-backend=ram1 '
         f'-object memory-backend-memfd,id=ram1,size={MEMORY}M,share=on,prealloc=off '
-        f'-object sev-snp-guest,id=sev0,cbitpos=51,reduced-phys-bits=1,policy=0x30000{hashes} '
+        f'-object sev-snp-guest,id=sev0,cbitpos=51,reduced-phys-bits=1,policy={POLICY:#x}{hashes}{more} '
         f'-m {MEMORY}M -smp {VCPUS} -nodefaults -display none -no-reboot '
         '-chardev serial,id=console,path=/dev/ttyS2 -serial chardev:console '
         f'-bios /guest/OVMF.fd -kernel /guest/bzImage -initrd /guest/initrd.gz -append "{append}"'
@@ -149,6 +174,8 @@ class Run:
         self.colour = sys.stdout.isatty() and 'NO_COLOR' not in os.environ
         self.start = time.monotonic()
         self.window = self.ram = None
+        self.authority: attestation.Authority | None = None
+        self.owner = attestation.Owner(AUTHORITY)
         # Since the guest was started
         self.samples: list[rmpopt_map.Map] = []
         self.now: rmpopt_map.Map
@@ -243,7 +270,7 @@ class Run:
         self.samples = [before]
         position = len(self.console.lines)
         at = len(self.host.journal())
-        command = f'taskset -c {cpus} {vmm(False)}'
+        command = f'taskset -c {cpus} {vmm(False, self.owned() if self.authority else "")}'
         print(f'Starting the guest on the CPUs {cpus}:\n{command}\n')
         print('Time, regions from 0 GB on, pages of the guest | its console', flush=True)
         started = time.monotonic()
@@ -269,6 +296,8 @@ class Run:
         if ended():
             raise self.host.error(f'the VMM has ended too early, {self.why(program)}')
         self.judge_guest(position, program)
+        if self.authority:
+            self.attest(self.authority)
         self.judge(
             f'the firmware has validated the memory: {most} pages are assigned',
             PAGES - OTHERS <= most <= PAGES + OTHERS,
@@ -310,6 +339,72 @@ class Run:
             (f'it has reached user space, CPUs: {VCPUS}', f'{READY}, {VCPUS} CPUs'),
         ):
             self.judge(f'the guest runs: {text}', self.console.found(regex, position), self.why(program))
+
+    # What the guest's owner does
+
+    def expected_digest(self, command_line):
+        files = [(GUEST / name).read_bytes() for name in ('OVMF.fd', 'bzImage', 'initrd.gz')]
+        hashes = attestation.hash_table(files[1], files[2], command_line)
+        return attestation.measurement(files[0], hashes, int(VCPUS), SIGNATURE)
+
+    def owned(self):
+        """Options by which the firmware refuses to launch anything but what the owner has signed"""
+        block = attestation.id_block(self.expected_digest(guest_command_line(False)), POLICY, SVN)
+        text = base64.b64encode(self.owner.authentication(block)).decode()
+        self.host.check('rm -f /tmp/id-auth')
+        for at in range(0, len(text), PIECE):
+            self.host.check(f'printf %s {text[at : at + PIECE]} >>/tmp/id-auth')
+        return (
+            f',author-key-enabled=on,id-block={base64.b64encode(block).decode()},id-auth=$(cat /tmp/id-auth)'
+        )
+
+    def ask(self, nonce):
+        """The report that the guest gets, and what else it says of that"""
+        position = len(self.console.lines)
+        self.console.send(f'attest {nonce.hex()}')
+        self.wait(lambda: self.console.found('attest: end', position), 'the guest has a report', LIFE)
+        lines = [
+            line.removeprefix('attest: ')
+            for line in list(self.console.lines[position:])
+            if 'attest: ' in line
+        ]
+        return bytes.fromhex(''.join(line[5:] for line in lines if line.startswith('data '))), lines
+
+    def attest(self, authority):
+        nonce = secrets.token_bytes(NONCE)
+        report, lines = self.ask(nonce)
+        for text in (
+            'report status 0',
+            'key status 0, stays',
+            'extended report status 0, no certificates',
+            f'report of VMPL 4 status {INVALID_PARAM}',
+            'end, status 0',
+        ):
+            self.judge(f'the driver sev-guest: {text}', text in lines, ' / '.join(lines[-6:]))
+        if not self.judge('the guest has a report', len(report) == attestation.REPORT_SIZE, lines):
+            return
+        authority.endorse(bytes.fromhex(self.host.psp('chip-id').replace(' ', '')), report[0x180:0x188])
+        digest = self.expected_digest(guest_command_line(False))
+        self.judge(
+            'the measurement is as computed',
+            report[0x90:0xC0] == digest,
+            f'{report[0x90:0xC0].hex()}, not {digest.hex()}',
+        )
+        found = attestation.faults(report, authority, self.owner, nonce, digest)
+        text = 'the owner trusts the report: certificates, chip, signature, nonce, measurement, policy, owner'
+        self.judge(text, not found, found)
+        again, _ = self.ask(secrets.token_bytes(NONCE))
+        changed = self.expected_digest(f'{guest_command_line(False)} debug')
+        bad = bytearray(report)
+        bad[0x90] ^= 1
+        for text, wrong, why in (
+            ('an old report', (report, again[0x50:0x90], digest), 'nonce'),
+            ('a report of another command line', (report, nonce, changed), 'measurement'),
+            ('a changed report', (bytes(bad), nonce, bytes(bad[0x90:0xC0])), 'not signed'),
+        ):
+            found = attestation.faults(wrong[0], authority, self.owner, *wrong[1:])
+            refused = len(found) == 1 and why in found[0]
+            self.judge(f'{text} is refused: {", ".join(found)}', refused, found)
 
     def judge_regions(self, before, at):
         """What was optimized while there was a guest"""
@@ -405,9 +500,17 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         path = f'{directory}/guest'
         options = [*MACHINE['options'], '-chardev', f'socket,id=guest,path={path},server=on,wait=off', *PORT]
+        settings = {**MACHINE, 'options': options}
+        authority = attestation.Authority(AUTHORITY) if ATTEST else None
+        if authority:
+            key = authority.key('vcek')
+            settings['devices'] = [
+                f'{d},vcek-key={key}' if d.startswith('amd-psp') else d for d in host.DEVICES
+            ]
         try:
-            with host.Host('guest', **{**MACHINE, 'options': options}) as machine:
+            with host.Host('guest', **settings) as machine:
                 run = Run(machine, judge, Console(path))
+                run.authority = authority
                 try:
                     if shell:
                         run.shell()
