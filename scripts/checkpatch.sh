@@ -10,6 +10,8 @@ checkpatch_allowed=(
 	'^(tools/)?arch/x86/include/asm/cpufeatures\.h SPACING #define X86_FEATURE_'
 	# How all trace events are laid out.
 	'^include/trace/events/rmpopt\.h (OPEN_ENDED_LINE|PARENTHESIS_ALIGNMENT) '
+	# Memory that a guest, and the program that runs it, write to.
+	'^tools/testing/selftests/rmpopt/(guest_code|snp_guest)\.c VOLATILE '
 	# Takes the name of an asm operand, "%[...]", for a division.
 	'^arch/x86/virt/svm/sev\.c SPACING .*_ASM_EXTABLE_TYPE_REG\('
 )

@@ -20,13 +20,9 @@
 #define SNP_MAX_NODES	1024
 #define BITS_PER_LONG	(CHAR_BIT * sizeof(unsigned long))
 
-#define IOCTL(fd, request, arg)	step(ioctl((fd), (request), (arg)), #request)
-#define SEV_CMD(vm, id, data)	sev_cmd((vm), (id), #id, (data))
-
 __thread struct snp_error snp_error;
 
-/* Notes a failure, and passes on any other result. */
-static int step(int ret, const char *name)
+int snp_step(int ret, const char *name)
 {
 	if (ret < 0) {
 		snp_error.step = name;
@@ -46,7 +42,7 @@ const char *snp_strerror(void)
 	return text;
 }
 
-static int sev_cmd(struct snp_vm *vm, __u32 id, const char *name, void *data)
+int snp_cmd(struct snp_vm *vm, __u32 id, const char *name, void *data)
 {
 	struct kvm_sev_cmd cmd = {
 		.id = id,
@@ -55,7 +51,7 @@ static int sev_cmd(struct snp_vm *vm, __u32 id, const char *name, void *data)
 	};
 	int ret;
 
-	ret = step(ioctl(vm->vm, KVM_MEMORY_ENCRYPT_OP, &cmd), name);
+	ret = snp_step(ioctl(vm->vm, KVM_MEMORY_ENCRYPT_OP, &cmd), name);
 	if (ret)
 		snp_error.firmware = cmd.error;
 	return ret;
@@ -132,19 +128,19 @@ static int add_memory(struct snp_vm *vm, __u64 size)
 	vm->shared = mmap(NULL, size, PROT_NONE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (vm->shared == MAP_FAILED)
-		return step(-1, "mmap");
+		return snp_step(-1, "mmap");
 	vm->size = size;
 
-	vm->memory = IOCTL(vm->vm, KVM_CREATE_GUEST_MEMFD, &create);
+	vm->memory = SNP_IOCTL(vm->vm, KVM_CREATE_GUEST_MEMFD, &create);
 	if (vm->memory < 0)
 		return -1;
 
 	region.userspace_addr = (uintptr_t)vm->shared;
 	region.guest_memfd = vm->memory;
-	if (IOCTL(vm->vm, KVM_SET_USER_MEMORY_REGION2, &region))
+	if (SNP_IOCTL(vm->vm, KVM_SET_USER_MEMORY_REGION2, &region))
 		return -1;
 
-	return IOCTL(vm->vm, KVM_SET_MEMORY_ATTRIBUTES, &attributes);
+	return SNP_IOCTL(vm->vm, KVM_SET_MEMORY_ATTRIBUTES, &attributes);
 }
 
 static int add_vcpus(struct snp_vm *vm, unsigned int nr)
@@ -152,7 +148,7 @@ static int add_vcpus(struct snp_vm *vm, unsigned int nr)
 	int fd;
 
 	while (vm->nr_vcpus < nr) {
-		fd = IOCTL(vm->vm, KVM_CREATE_VCPU, (unsigned long)vm->nr_vcpus);
+		fd = SNP_IOCTL(vm->vm, KVM_CREATE_VCPU, (unsigned long)vm->nr_vcpus);
 		if (fd < 0)
 			return -1;
 		vm->vcpus[vm->nr_vcpus++] = fd;
@@ -160,8 +156,30 @@ static int add_vcpus(struct snp_vm *vm, unsigned int nr)
 	return 0;
 }
 
-int snp_vm_open(const struct snp_host *host, struct snp_vm *vm, __u64 memory,
-		unsigned int vcpus)
+/* Memory of a VM that is not an SNP VM: there is one kind only. */
+static int add_plain_memory(struct snp_vm *vm, __u64 size)
+{
+	struct kvm_userspace_memory_region region = { .memory_size = size };
+
+	vm->shared = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (vm->shared == MAP_FAILED)
+		return snp_step(-1, "mmap");
+	vm->size = size;
+
+	region.userspace_addr = (uintptr_t)vm->shared;
+	return SNP_IOCTL(vm->vm, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
+static int open_memory(struct snp_vm *vm, unsigned long type, __u64 size)
+{
+	if (!size)
+		return 0;
+	return type == KVM_X86_SNP_VM ? add_memory(vm, size) : add_plain_memory(vm, size);
+}
+
+int snp_vm_open_type(const struct snp_host *host, struct snp_vm *vm, unsigned long type,
+		     __u64 memory, unsigned int vcpus)
 {
 	struct kvm_sev_init init = {};
 	struct snp_error error;
@@ -173,12 +191,12 @@ int snp_vm_open(const struct snp_host *host, struct snp_vm *vm, __u64 memory,
 		.memory = -1,
 	};
 
-	vm->vm = IOCTL(host->kvm, KVM_CREATE_VM, KVM_X86_SNP_VM);
+	vm->vm = SNP_IOCTL(host->kvm, KVM_CREATE_VM, type);
 	if (vm->vm < 0)
 		return -1;
 
-	if (!SEV_CMD(vm, KVM_SEV_INIT2, &init) &&
-	    (!memory || !add_memory(vm, memory)) &&
+	if ((type == KVM_X86_DEFAULT_VM || !SNP_CMD(vm, KVM_SEV_INIT2, &init)) &&
+	    !open_memory(vm, type, memory) &&
 	    !add_vcpus(vm, vcpus))
 		return 0;
 
@@ -188,11 +206,17 @@ int snp_vm_open(const struct snp_host *host, struct snp_vm *vm, __u64 memory,
 	return -1;
 }
 
+int snp_vm_open(const struct snp_host *host, struct snp_vm *vm, __u64 memory,
+		unsigned int vcpus)
+{
+	return snp_vm_open_type(host, vm, KVM_X86_SNP_VM, memory, vcpus);
+}
+
 int snp_launch_start(struct snp_vm *vm, __u64 policy)
 {
 	struct kvm_sev_snp_launch_start start = { .policy = policy };
 
-	return SEV_CMD(vm, KVM_SEV_SNP_LAUNCH_START, &start);
+	return SNP_CMD(vm, KVM_SEV_SNP_LAUNCH_START, &start);
 }
 
 int snp_launch_update(struct snp_vm *vm, struct kvm_sev_snp_launch_update *update)
@@ -201,7 +225,7 @@ int snp_launch_update(struct snp_vm *vm, struct kvm_sev_snp_launch_update *updat
 
 	/* KVM moves the start on by what it got done. */
 	do {
-		ret = SEV_CMD(vm, KVM_SEV_SNP_LAUNCH_UPDATE, update);
+		ret = SNP_CMD(vm, KVM_SEV_SNP_LAUNCH_UPDATE, update);
 	} while (!ret && update->len);
 	return ret;
 }
@@ -210,7 +234,7 @@ int snp_launch_finish(struct snp_vm *vm)
 {
 	struct kvm_sev_snp_launch_finish finish = {};
 
-	return SEV_CMD(vm, KVM_SEV_SNP_LAUNCH_FINISH, &finish);
+	return SNP_CMD(vm, KVM_SEV_SNP_LAUNCH_FINISH, &finish);
 }
 
 static int load(struct snp_vm *vm)
@@ -239,15 +263,14 @@ int snp_vm_prefault(struct snp_vm *vm, __u64 gpa, __u64 size)
 
 	/* KVM moves the range on by what it got done. */
 	while (!ret && range.size) {
-		ret = IOCTL(vm->vcpus[0], KVM_PRE_FAULT_MEMORY, &range);
+		ret = SNP_IOCTL(vm->vcpus[0], KVM_PRE_FAULT_MEMORY, &range);
 		if (ret && (errno == EINTR || errno == EAGAIN))
 			ret = 0;
 	}
 	return ret;
 }
 
-/* Binds the memory that this thread allocates to @node, unless that is -1. */
-static int bind_memory(int node)
+int snp_bind_memory(int node)
 {
 	unsigned long mask[SNP_MAX_NODES / BITS_PER_LONG] = {};
 
@@ -256,20 +279,20 @@ static int bind_memory(int node)
 
 	if (node >= SNP_MAX_NODES) {
 		errno = EINVAL;
-		return step(-1, "set_mempolicy");
+		return snp_step(-1, "set_mempolicy");
 	}
 	mask[node / BITS_PER_LONG] = 1UL << node % BITS_PER_LONG;
 	/* The kernel takes the number of bits to be one too high. */
-	return step(syscall(SYS_set_mempolicy, MPOL_BIND, mask, SNP_MAX_NODES + 1),
-		    "set_mempolicy");
+	return snp_step(syscall(SYS_set_mempolicy, MPOL_BIND, mask, SNP_MAX_NODES + 1),
+			"set_mempolicy");
 }
 
-static int unbind_memory(int node)
+int snp_unbind_memory(int node)
 {
 	if (node < 0)
 		return 0;
 
-	return step(syscall(SYS_set_mempolicy, MPOL_DEFAULT, NULL, 0), "set_mempolicy");
+	return snp_step(syscall(SYS_set_mempolicy, MPOL_DEFAULT, NULL, 0), "set_mempolicy");
 }
 
 /*
@@ -279,14 +302,14 @@ static int unbind_memory(int node)
 static int launch(struct snp_vm *vm, const struct snp_vm_config *config)
 {
 	if (config->stage >= SNP_STARTED &&
-	    (snp_launch_start(vm, SNP_POLICY) || bind_memory(config->node) ||
-	     load(vm) || unbind_memory(config->node)))
+	    (snp_launch_start(vm, SNP_POLICY) || snp_bind_memory(config->node) ||
+	     load(vm) || snp_unbind_memory(config->node)))
 		return -1;
 
 	/* KVM gives memory to the guest only after the launch. */
 	if (config->stage >= SNP_FINISHED &&
 	    (snp_launch_finish(vm) ||
-	     (config->prefault && (bind_memory(config->node) ||
+	     (config->prefault && (snp_bind_memory(config->node) ||
 				   snp_vm_prefault(vm, 0, config->memory)))))
 		return -1;
 
@@ -311,7 +334,7 @@ int snp_vm_create(const struct snp_host *host, struct snp_vm *vm,
 
 	ret = launch(vm, config);
 	error = snp_error;
-	unbind_memory(config->node);
+	snp_unbind_memory(config->node);
 	if (ret)
 		snp_vm_close(vm);
 	snp_error = error;
@@ -320,8 +343,8 @@ int snp_vm_create(const struct snp_host *host, struct snp_vm *vm,
 
 int snp_vm_punch(struct snp_vm *vm, __u64 offset, __u64 length)
 {
-	return step(fallocate(vm->memory, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			      offset, length), "fallocate");
+	return snp_step(fallocate(vm->memory, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				  offset, length), "fallocate");
 }
 
 static bool close_fd(int *fd)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * SEV-SNP VMs without a VMM: memory and vCPUs that the reverse map table (RMP)
- * knows of, but which never run. There is no KVM_RUN and thus no VMRUN.
+ * knows of. Nothing here runs them: that is up to snp_guest.c.
  *
  * Functions return 0, or -1 and then say in snp_error what failed and why.
  */
@@ -39,6 +39,12 @@ struct snp_error {
 extern __thread struct snp_error snp_error;
 
 const char *snp_strerror(void);
+
+/* Notes a failure, and passes on any other result. */
+int snp_step(int ret, const char *name);
+
+#define SNP_IOCTL(fd, request, arg)	snp_step(ioctl((fd), (request), (arg)), #request)
+#define SNP_CMD(vm, id, data)		snp_cmd((vm), (id), #id, (data))
 
 struct snp_host {
 	int kvm;
@@ -79,6 +85,9 @@ struct snp_vm {
 	int vcpus[SNP_MAX_VCPUS];
 };
 
+/* A command of KVM_MEMORY_ENCRYPT_OP */
+int snp_cmd(struct snp_vm *vm, __u32 id, const char *name, void *data);
+
 /* Returns what is missing on this machine, or NULL. */
 const char *snp_host_open(struct snp_host *host);
 
@@ -89,8 +98,14 @@ int snp_vm_create(const struct snp_host *host, struct snp_vm *vm,
 /* The steps of it. Without memory, snp_vm_open() makes a VM with an ASID only. */
 int snp_vm_open(const struct snp_host *host, struct snp_vm *vm, __u64 memory,
 		unsigned int vcpus);
+int snp_vm_open_type(const struct snp_host *host, struct snp_vm *vm, unsigned long type,
+		     __u64 memory, unsigned int vcpus);
 int snp_vm_launch(struct snp_vm *vm, enum snp_stage stage);
 int snp_vm_prefault(struct snp_vm *vm, __u64 gpa, __u64 size);
+
+/* Binds memory that this thread allocates to @node, unless that is -1, and no longer. */
+int snp_bind_memory(int node);
+int snp_unbind_memory(int node);
 
 /* The steps of a launch. */
 int snp_launch_start(struct snp_vm *vm, __u64 policy);
