@@ -21,6 +21,9 @@ LEAKING = re.compile(r'Leaking PFN range 0x([0-9a-f]+)-0x([0-9a-f]+)')
 LOST = 'Leaking PFN'
 FIRMWARE_PAGE = 'SNP_PAGE_RECLAIM:0x1a'
 POISON = 'page_poison=1'
+LAUNCH_START, SEND_UPDATE_DATA = 0x30, 0x41
+# As long as a buffer of a command may be: SEV_FW_BLOB_MAX_SIZE
+BLOB_MAX = 16384
 
 
 def pattern(number, size):
@@ -177,6 +180,24 @@ def test_odd_lengths(m):
                 output.splitlines(),
             )
     end(m)
+
+
+@scenario('length of a header', kind=Buffers, kernel='full')
+def test_header_length(m):
+    """KVM_SEV_SEND_UPDATE_DATA of an SEV guest. The page allocator warns if it is asked for too much."""
+    begin(m)
+    for length, reaches in (BLOB_MAX, 1), (BLOB_MAX + 1, 0), (0xFFFFFFFF, 0):
+        since = m.now()
+        program = f'0 create_vm,0,2 sev_init,0,22 sev_start,0,0 sev_transport,0,9,{length},4096'
+        m.check(f"echo '{program}' >/tmp/program && fuzz replay 1 /tmp/program")
+        m.equal(
+            f'{length} bytes: a guest was launched', 1, len(m.events('psp', since=since, value=LAUNCH_START))
+        )
+        m.equal(
+            f'{length} bytes: the firmware is asked',
+            reaches,
+            len(m.events('psp', since=since, value=SEND_UPDATE_DATA)),
+        )
 
 
 @scenario('failures', kind=Buffers, kernel='full-debug', append=POISON)
