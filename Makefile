@@ -16,10 +16,10 @@ T := tools/testing/rmpopt
 # K=EXPRESSION        make test, host-test, qemu-test, clients, roundtrip, mutate: only what has a
 #                     name like it, as pytest -k; make kunit: these suites or tests, a glob of kunit.py
 # HOST_PROPERTIES=P   make host-test: with NAME=VALUE,... of the emulator, or all of them in turn
-# QUICK=1             make test, host-test: without the debug kernel, the fuzzer, and the core to compare with
+# QUICK=1             make test, host-test: without the fuzzer, and with the kernel "full" only
 #                     make check: each step applies, and what the series changes compiles,
 #                     with BASE=7.2 after the last step; of QEMU's only checkpatch
-#                     make bench: a few cases, and whether they are within bounds
+#                     make bench: a few cases of that kernel, and whether they are within bounds
 # SECONDS=N SEED=N    make fuzz: for how long, and with which numbers at random
 # KCSAN=1             make test, host-test: also in a kernel that looks for data races
 # MAP=FILE.svg        make run: the maps as a picture, too

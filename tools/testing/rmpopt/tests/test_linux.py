@@ -11,7 +11,7 @@ import pytest
 import host
 import numa
 from judge import LOGS
-from snp_host import GB
+from snp_host import GB, QUICK
 
 RMP = 'amd-snp-host,id=snp0'
 IOMMU = 'amd-iommu,snp=on'
@@ -27,7 +27,12 @@ CONTIGUOUS = 'SEV-SNP: RMP table physical range'
 
 
 def boot(*kernels, **arguments):
-    """A decorator for tests of "m", which boots each of KERNELS on this machine."""
+    """
+    A decorator for tests of "m", which boots each of KERNELS on this machine. With QUICK=1 it is the
+    full series, which the other tests need as well.
+    """
+    if QUICK:
+        kernels = ('full',)
 
     def register(function):
         function.scenarios = [
