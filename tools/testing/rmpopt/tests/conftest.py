@@ -16,6 +16,11 @@ import pytest
 
 from judge import LOGS, TOP, Judge, slug, tail
 
+# When there is no time any more for tests, in seconds since 1970, and how much longer there is
+# for those that run alone, which come last
+UNTIL = float(os.environ.get('TESTS_UNTIL', 'inf'))
+ALONE = 400
+NO_TIME = 'there is no time for it'
 # Failed judgements of a test that are shown: a bare kernel makes thousands.
 SHOWN = 60
 
@@ -27,6 +32,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line('markers', 'needs(WHAT, ...): what has to be built before')
     config.addinivalue_line('markers', 'all_cores: no other test may run at the same time')
+    config.addinivalue_line('markers', 'variant: as another test, with other settings')
     # Of xdist's processes only the first one reports.
     if not hasattr(config, 'workerinput'):
         config.pluginmanager.register(Total(config), 'total')
@@ -35,12 +41,20 @@ def pytest_configure(config):
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
     # A test that has to run alone waits for those of the other processes to end. At the end
-    # there are no others, and nobody waits.
-    items.sort(key=lambda item: item.get_closest_marker('all_cores') is not None)
+    # there are no others, and nobody waits. Variants are what is least missed if time is short.
+    items.sort(
+        key=lambda item: [item.get_closest_marker(name) is not None for name in ('all_cores', 'variant')]
+    )
     needs = config.getoption('--needs')
     if needs:
         wanted = {what for item in items for mark in item.iter_markers('needs') for what in mark.args}
         pathlib.Path(needs).write_text(''.join(f'{what}\n' for what in sorted(wanted)), encoding='utf-8')
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    if time.time() > UNTIL + (ALONE if item.get_closest_marker('all_cores') else 0):
+        pytest.skip(NO_TIME)
 
 
 def log_name(item):
@@ -130,6 +144,7 @@ class Total:
         self.config = config
         self.passed = self.failed = 0
         self.notes = []
+        self.left_out = []
         self.start = time.monotonic()
 
     def pytest_runtest_logreport(self, report):
@@ -140,6 +155,8 @@ class Total:
             self.notes += [value for name, value in report.user_properties if name == 'note']
         elif report.failed:
             self.failed += 1
+        elif report.skipped and NO_TIME in str(report.longrepr):
+            self.left_out.append(report.nodeid)
         elif report.passed and report.when == 'call':
             self.passed += 1
 
@@ -147,10 +164,11 @@ class Total:
         self.failed += report.failed
 
     def pytest_terminal_summary(self, terminalreporter):
-        if self.notes:
-            terminalreporter.section('notes')
-            for note in sorted(self.notes):
-                terminalreporter.write_line(note)
+        for title, lines in ('notes', self.notes), (f'left out, as {NO_TIME}', self.left_out):
+            if lines:
+                terminalreporter.section(title)
+                for line in sorted(lines):
+                    terminalreporter.write_line(line)
 
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self):

@@ -93,12 +93,12 @@ def scenario(name, kind=None, others=(), kernel=DEFAULT, **arguments):
     def register(function):
         chosen = function.__dict__.setdefault('scenarios', [])
 
-        def add(properties, kernel):
+        def add(properties, kernel, *marks):
             chosen.append(
                 pytest.param(
                     (kind or SnpHost, {**arguments, 'kernel': kernel, 'properties': properties}),
                     id=slug(' '.join((name, *properties.values()))),
-                    marks=pytest.mark.needs(f'host {kernel}'),
+                    marks=[pytest.mark.needs(f'host {kernel}'), *marks],
                 )
             )
 
@@ -110,7 +110,7 @@ def scenario(name, kind=None, others=(), kernel=DEFAULT, **arguments):
             return function
         add({}, kernel)
         for properties in others:
-            add(properties, 'full')
+            add(properties, 'full', pytest.mark.variant)
         return function
 
     return register
