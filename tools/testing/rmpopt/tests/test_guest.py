@@ -181,7 +181,7 @@ TYPES = ('plain', 'sev', 'sev-es', 'snp')
 # Pages, rounds, and how many writes more than these the host may make meanwhile
 PAGES, ROUNDS = 256, 100
 FILLS = PAGES * ROUNDS
-NOISE = FILLS // 4
+NOISE = FILLS // 2
 
 
 def writes(m, guest, cpu, half='private', gpa=FREE):
