@@ -61,6 +61,8 @@ TIMEOUT = 300
 
 # host-init reads one line, and the tty has room for 4096 bytes of it.
 COMMAND_MAX = 4000
+# Characters of a file that fit into one command, encoded
+PIECE = COMMAND_MAX // 2
 
 
 class HostError(Exception):
@@ -571,6 +573,12 @@ class Host:
         if status:
             raise self.error(f'{command[:200]}: status {status}, {output[-500:].strip()}')
         return output
+
+    def write(self, path, text):
+        """Makes a file of any length with that text."""
+        self.check(f': >{path}')
+        for at in range(0, len(text), PIECE):
+            self.check(f'printf %s {shlex.quote(text[at : at + PIECE])} >>{path}')
 
     def system_ram(self) -> list[tuple[int, int]]:
         """RAM as the firmware has told the kernel, first and last bytes."""

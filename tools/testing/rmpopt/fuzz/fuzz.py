@@ -42,7 +42,6 @@ ROUND_TIMEOUT = 180
 MINIMISE = 900
 # A race may need more than one try.
 TRIES = 3
-UPLOAD = 2400
 GB = 1 << 30
 
 MACHINE = {
@@ -207,10 +206,7 @@ class Machine(host.Host):
         )
 
     def upload(self, path, lines):
-        text = ''.join(f'{line}\n' for line in lines)
-        self.check(f': >{path}')
-        for at in range(0, len(text), UPLOAD):
-            self.check(f"printf %s '{text[at : at + UPLOAD]}' >>{path}")
+        self.write(path, ''.join(f'{line}\n' for line in lines))
 
     @contextlib.contextmanager
     def failing(self, faults, consumed):

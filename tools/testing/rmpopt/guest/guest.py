@@ -64,15 +64,13 @@ CPU = 'EPYC-v4,-xsave,-avx,-avx2,-f16c,-fma,-xsaveopt,-xsavec,-xgetbv1,-xsaves,l
 SIGNATURE = 0x800F12
 
 # Firmware, kernel and initrd of the guest, and the authority that takes AMD's place
-GUEST = host.BUILD / 'snp-guest/root/guest'
+GUEST = host.BUILD / 'snp-guest' / 'root' / 'guest'
 AUTHORITY = host.BUILD / 'attestation'
 # Bytes of the data that a report is about
 NONCE = 64
 POLICY = 0x30000
 # Version of the guest, by its owner
 SVN = 3
-# Characters of a line for the host's shell
-PIECE = 2000
 # A status in the response: invalid parameter
 INVALID_PARAM = '16'
 
@@ -351,9 +349,7 @@ class Run:
         """Options by which the firmware refuses to launch anything but what the owner has signed"""
         block = attestation.id_block(self.expected_digest(guest_command_line(False)), POLICY, SVN)
         text = base64.b64encode(self.owner.authentication(block)).decode()
-        self.host.check('rm -f /tmp/id-auth')
-        for at in range(0, len(text), PIECE):
-            self.host.check(f'printf %s {text[at : at + PIECE]} >>/tmp/id-auth')
+        self.host.write('/tmp/id-auth', text)
         return (
             f',author-key-enabled=on,id-block={base64.b64encode(block).decode()},id-auth=$(cat /tmp/id-auth)'
         )

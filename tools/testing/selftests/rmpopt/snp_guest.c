@@ -150,30 +150,6 @@ static const char usage[] =
 	"usage: snp_guest [--type snp|sev-es|sev|plain] [--memory SIZE[K|M|G]]\n"
 	"                 [--node N] [--vcpus N]\n";
 
-/* A multiple of the page size, such as 64M or 0x200000 */
-static bool parse_size(const char *text, __u64 *size)
-{
-	static const char units[] = "KMG";
-	const char *unit;
-	unsigned int shift = 0;
-	char *end;
-
-	if (*text < '0' || *text > '9')
-		return false;
-	errno = 0;
-	*size = strtoull(text, &end, 0);
-	if (*end) {
-		unit = strchr(units, *end++);
-		if (!unit)
-			return false;
-		shift = 10 * (unit - units + 1);
-	}
-	if (errno || *end || *size << shift >> shift != *size)
-		return false;
-	*size <<= shift;
-	return !(*size % SNP_PAGE_SIZE);
-}
-
 static bool parse_number(const char *text, __s64 min, __s64 max, __s64 *number)
 {
 	char *end;
@@ -712,10 +688,15 @@ static const char *progress(struct vcpu *v)
 	return problem;
 }
 
+static bool parse_page(const char *word, __u64 *gpa)
+{
+	return word && snp_parse_size(word, gpa) && *gpa >= GUEST_FREE && *gpa < vm.size;
+}
+
 static bool parse_range(char **words, __u64 *gpa, __u64 *size)
 {
-	return words[0] && words[1] && parse_size(words[0], gpa) && parse_size(words[1], size) &&
-	       *gpa >= GUEST_FREE && *gpa < vm.size && *size && *size <= vm.size - *gpa;
+	return parse_page(words[0], gpa) && words[1] && snp_parse_size(words[1], size) &&
+	       *size && *size <= vm.size - *gpa;
 }
 
 static bool parse_half(const char *word, volatile struct guest_mailbox *box)
@@ -735,7 +716,7 @@ static bool parse_repeat(char **words, volatile struct guest_mailbox *box)
 	__u64 stride = SNP_PAGE_SIZE;
 	__s64 count = 1;
 
-	if (words[0] && (!parse_size(words[0], &stride) || !stride))
+	if (words[0] && (!snp_parse_size(words[0], &stride) || !stride))
 		return false;
 	if (words[0] && words[1] && !parse_number(words[1], 0, INT64_MAX, &count))
 		return false;
@@ -799,8 +780,8 @@ static bool parse_operands(enum operands operands, char **words,
 		     parse_number(words[2], 0, 1, &number);
 		break;
 	case PAGE_OPERAND:
-		ok = words[0] && words[1] && parse_size(words[0], &gpa) && gpa >= GUEST_FREE &&
-		     gpa < vm.size && parse_number(words[1], 0, INT64_MAX, &number);
+		ok = parse_page(words[0], &gpa) && words[1] &&
+		     parse_number(words[1], 0, INT64_MAX, &number);
 		break;
 	case HALF_RANGE_REPEAT:
 		ok = parse_half(words[0], box) && parse_range(words + 1, &gpa, &size) &&
@@ -812,9 +793,8 @@ static bool parse_operands(enum operands operands, char **words,
 		break;
 	case VCPU_PAGE:
 		/* KVM refuses a VMSA at 2 MB, because of an erratum. */
-		ok = words[0] && words[1] && parse_number(words[0], 0, nr_vcpus - 1, &number) &&
-		     parse_size(words[1], &gpa) && gpa >= GUEST_FREE && gpa < vm.size &&
-		     gpa % (2 << 20);
+		ok = words[0] && parse_number(words[0], 0, nr_vcpus - 1, &number) &&
+		     parse_page(words[1], &gpa) && gpa % (2 << 20);
 		box->vcpu = number;
 		break;
 	case VCPU_ONLY:
@@ -1057,7 +1037,7 @@ int main(int argc, char **argv)
 			ok &= parse_type(optarg);
 			break;
 		case 'm':
-			ok &= parse_size(optarg, &memory) && memory > GUEST_FREE &&
+			ok &= snp_parse_size(optarg, &memory) && memory > GUEST_FREE &&
 			      memory <= GUEST_MAX_MEMORY;
 			break;
 		case 'N':

@@ -5,6 +5,7 @@
 #include <stdalign.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <linux/kvm.h>
@@ -388,4 +389,27 @@ bool snp_vm_close(struct snp_vm *vm)
 		munmap(vm->shared, vm->size);
 	vm->shared = MAP_FAILED;
 	return closed;
+}
+
+bool snp_parse_size(const char *text, __u64 *size)
+{
+	static const char units[] = "KMG";
+	const char *unit;
+	unsigned int shift = 0;
+	char *end;
+
+	if (*text < '0' || *text > '9')
+		return false;
+	errno = 0;
+	*size = strtoull(text, &end, 0);
+	if (*end) {
+		unit = strchr(units, *end++);
+		if (!unit)
+			return false;
+		shift = 10 * (unit - units + 1);
+	}
+	if (errno || *end || *size << shift >> shift != *size)
+		return false;
+	*size <<= shift;
+	return !(*size % SNP_PAGE_SIZE);
 }

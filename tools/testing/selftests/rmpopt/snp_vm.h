@@ -123,4 +123,7 @@ bool snp_vm_close_vcpus(struct snp_vm *vm);
 bool snp_vm_close_memory(struct snp_vm *vm);
 bool snp_vm_close(struct snp_vm *vm);
 
+/* Such as 64M or 0x200000: a multiple of the page size */
+bool snp_parse_size(const char *text, __u64 *size);
+
 #endif /* SELFTEST_RMPOPT_SNP_VM_H */

@@ -31,30 +31,6 @@ static const char usage[] =
 	"usage: snp_vm [--vms N] [--memory SIZE[K|M|G]] [--node N[,N...]]\n"
 	"              [--vcpus N] [--no-launch|--no-finish] [--prefault-none]\n";
 
-/* Such as 64M: a multiple of the page size */
-static bool parse_size(const char *text, __u64 *size)
-{
-	static const char units[] = "KMG";
-	const char *unit;
-	unsigned int shift = 0;
-	char *end;
-
-	if (*text < '0' || *text > '9')
-		return false;
-	errno = 0;
-	*size = strtoull(text, &end, 0);
-	if (*end) {
-		unit = strchr(units, *end++);
-		if (!unit)
-			return false;
-		shift = 10 * (unit - units + 1);
-	}
-	if (errno || *end || *size << shift >> shift != *size)
-		return false;
-	*size <<= shift;
-	return !(*size % SNP_PAGE_SIZE);
-}
-
 static bool parse_number(const char *text, unsigned int min, unsigned int max,
 			 unsigned int *number)
 {
@@ -111,7 +87,7 @@ static const char *obey(const char *line)
 	vm = &vms[index];
 
 	if (!strcmp(command, "punch")) {
-		if (!parse_size(offset, &start) || !parse_size(length, &size))
+		if (!snp_parse_size(offset, &start) || !snp_parse_size(length, &size))
 			return "bad range";
 		return snp_vm_punch(vm, start, size) ? snp_strerror() : NULL;
 	}
@@ -161,7 +137,7 @@ int main(int argc, char **argv)
 			ok &= parse_number(optarg, 1, MAX_VMS, &nr_vms);
 			break;
 		case 'm':
-			ok &= parse_size(optarg, &config.memory) &&
+			ok &= snp_parse_size(optarg, &config.memory) &&
 			      config.memory >= SNP_MIN_MEMORY;
 			break;
 		case 'N':
