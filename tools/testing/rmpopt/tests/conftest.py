@@ -6,6 +6,7 @@ of which counts. One that does not is a judgement by itself. The last line is th
 @pytest.mark.needs('host full'): what "test" has to build before. See build_for() there.
 @pytest.mark.all_cores: the test runs alone, because it is about vCPUs that run in parallel.
 """
+import collections
 import contextlib
 import fcntl
 import os
@@ -21,6 +22,8 @@ from judge import LOGS, TOP, Judge, slug, tail
 UNTIL = float(os.environ.get('TESTS_UNTIL', 'inf'))
 ALONE = 400
 NO_TIME = 'there is no time for it'
+# What the tests of each file took, for those who want to make them faster
+TIMES = LOGS / 'tests.times'
 # Failed judgements of a test that are shown: a bare kernel makes thousands.
 SHOWN = 60
 
@@ -145,10 +148,12 @@ class Total:
         self.passed = self.failed = 0
         self.notes = []
         self.left_out = []
-        self.start = time.monotonic()
+        # Seconds by file, those of all processes together
+        self.seconds = collections.Counter()
 
     def pytest_runtest_logreport(self, report):
         properties = dict(report.user_properties)
+        self.seconds[pathlib.Path(report.location[0]).name] += report.duration
         if report.when == 'call' and 'passed' in properties:
             self.passed += properties['passed']
             self.failed += properties['failed']
@@ -169,6 +174,10 @@ class Total:
                 terminalreporter.section(title)
                 for line in sorted(lines):
                     terminalreporter.write_line(line)
+        times = [f'{name:<24} {seconds:6.0f} s' for name, seconds in self.seconds.most_common()]
+        if self.left_out:
+            times.append(f'left out, as {NO_TIME}: {len(self.left_out)} tests')
+        TIMES.write_text(''.join(f'{line}\n' for line in times), encoding='utf-8')
 
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self):
