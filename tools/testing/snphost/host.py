@@ -173,6 +173,20 @@ NODES = {
 }
 # One of each of these nodes
 CPUS = 0, 2, 4
+# The CPUs of those besides the first, and their regions
+HOMES = {'2-3': (6, 7), '4-5': (8, 9)}
+
+
+def home(seen) -> str | None:
+    """
+    The CPUs of a node of NODES in which every region can be lost, as all cores have optimized it.
+
+    seen: the Map of now
+    """
+    for cpus, regions in HOMES.items():
+        if {(core, region) for core in seen.cores for region in regions} <= seen.optimized():
+            return cpus
+    return None
 
 
 def can_be_optimized(region) -> bool:

@@ -42,10 +42,9 @@ HASHES = bool(os.environ.get('HASHES'))
 GUESTS = os.environ.get('GUESTS') or '1'
 KILL = bool(os.environ.get('KILL'))
 
-# A core for each of three nodes. The first node is the kernel's. By node: the CPUs, and the
-# regions. The VMM runs on the CPUs of one node, so that the guest's memory comes from there.
+# A core for each of three nodes. The first node is the kernel's. The VMM runs on the CPUs of
+# one of the others, so that the guest's memory comes from there.
 MACHINE: dict[str, Any] = {**host.NODES, 'append': 'loglevel=8', 'initramfs': 'guest'}
-HOMES = {'2-3': (6, 7), '4-5': (8, 9)}
 # A serial port of the host that is the guest's console. Ports of Linux share no interrupt.
 PORT = ('-device', 'isa-serial,chardev=guest,index=2,irq=5')
 
@@ -251,13 +250,6 @@ class Run:
 
         self.wait(ran, what, AGAIN)
 
-    def home(self, before):
-        """The CPUs of a node in which every region can be lost: all cores have optimized it."""
-        for cpus, regions in HOMES.items():
-            if {(core, region) for core in before.cores for region in regions} <= before.optimized():
-                return cpus
-        return None
-
     def why(self, vmm_program):
         """What may tell why a guest is not as it should be"""
         ends = self.terminated() + vmm_program.output()[-3:] + self.console.lines[-3:]
@@ -457,7 +449,7 @@ class Run:
 
     def all(self):
         before = self.boot()
-        cpus = self.home(before)
+        cpus = host.home(before)
         if self.judge('a node is optimized on all cores', cpus, f'{sorted(before.optimized())}'):
             self.console.follow(self.tell)
             for guest in range(int(GUESTS)):
