@@ -8,7 +8,8 @@ import os
 import re
 import shlex
 
-from snp_host import DELAY, GB, NO_HOLD, SECOND, scenario
+from snp_host import DELAY, GB, NO_HOLD, PSP, SECOND, scenario
+from test_life_cycle import STALE_EVENTS, boots_again, kexec
 from test_stale import Stale
 
 MB = 1 << 20
@@ -453,24 +454,26 @@ def test_vcpus(m):
     m.check_case()
 
 
+def busy(m):
+    """A guest whose vCPUs write, and convert pages of two regions without end"""
+    guest = m.guest('--vcpus 3', node=1)
+    pages = [f'{FREE + vcpu * MB:#x} 64K' for vcpu in range(3)]
+    for vcpu in range(3):
+        guest.tell(f'bind {vcpu} {1 + vcpu}', f'do {vcpu} private {pages[vcpu]}')
+    guest.tell(
+        f'start 0 write private {pages[0]} 4K 0',
+        f'start 1 convert {pages[1]} 4K 0',
+        f'start 2 convert {pages[2]} 4K 0 list',
+    )
+    guest.wait_done(20, range(3))
+    return guest
+
+
 @scenario('ends', kind=GuestHost, kernel='full')
 def test_ends(m):
     """Guests end in the middle of their work, in all ways and orders."""
     m.start_case()
     before = m.tables()
-
-    def busy():
-        guest = m.guest('--vcpus 3', node=1)
-        pages = [f'{FREE + vcpu * MB:#x} 64K' for vcpu in range(3)]
-        for vcpu in range(3):
-            guest.tell(f'bind {vcpu} {1 + vcpu}', f'do {vcpu} private {pages[vcpu]}')
-        guest.tell(
-            f'start 0 write private {pages[0]} 4K 0',
-            f'start 1 convert {pages[1]} 4K 0',
-            f'start 2 convert {pages[2]} 4K 0 list',
-        )
-        guest.wait_done(20, range(3))
-        return guest
 
     def all_back(text):
         m.settle()
@@ -479,7 +482,7 @@ def test_ends(m):
 
     for order in ('close-memory', 'close-vm'), ('close-vm', 'close-memory'), ('close',):
         text = ', '.join(order)
-        guest = busy()
+        guest = busy(m)
         for command in order:
             m.equal(f'{text}: {command}', ['ok'], guest.ask(command))
             m.check('sleep 0.1')
@@ -487,17 +490,17 @@ def test_ends(m):
         all_back(text)
         m.equal(f'{text}: snp_guest ends well', 0, guest.close())
 
-    guest = busy()
+    guest = busy(m)
     m.equal('SIGKILL ends a guest in KVM_RUN', 128 + 9, guest.kill())
     all_back('SIGKILL')
 
-    guest = busy()
+    guest = busy(m)
     _, answer = guest.ask('stop 0', 'do 0 end')
     m.judge('a guest may end by itself', answer.startswith('ok'), answer)
     m.equal('snp_guest ends well', 0, guest.close())
     all_back('terminated')
 
-    one, two = busy(), m.guest(node=1)
+    one, two = busy(m), m.guest(node=1)
     m.equal('the one of two guests ends well', 0, one.close())
     m.settle()
     m.equal('the region of the other one is not optimized', 0, m.optimized(region_of(1)))
@@ -505,3 +508,38 @@ def test_ends(m):
     m.equal('the other one ends well', 0, two.close())
     all_back('two guests')
     m.check_case()
+
+
+@scenario('kexec with a guest in use', kind=GuestHost, kernel='full', append=STALE_EVENTS)
+def test_kexec(m):
+    """vCPUs are in KVM_RUN, and pages are being converted, when another kernel takes over."""
+    kexec(m, lambda: busy(m))
+
+
+@scenario('reboot with a guest in use', kind=GuestHost, kernel='full')
+@scenario('reboot with a guest in use, legacy shutdown', kind=GuestHost, kernel='full', x86_shutdown=False)
+def test_reboot(m):
+    """The same when the machine is reset: the kernel shuts SNP down before, and sets all up again after."""
+    m.set_up()
+    m.wait_pass(0)
+    m.all_optimized('all is optimized')
+    busy(m)
+    begun = m.now()
+    m.forget_history()
+    # The machine stops before it is reset, so that there is time to look.
+    m.qmp('set-action', shutdown='pause')
+    m.check('(sleep 1; reboot -f) >/dev/null 2>&1 &')
+    m.wait(lambda: m.qmp('query-status')['status'] == 'shutdown', 'the machine to be reset')
+    results = [e['result'] for e in m.events('psp-done', since=begun, value=PSP['SNP_SHUTDOWN_EX'])]
+    m.judge('the kernel shuts SNP down', results[-1:] == [0], results)
+    m.equal('SNP is off', 'uninit', m.psp('state')['snp'])
+    m.equal('no RMPOPT after that', [], m.verified(m.last('psp', value=PSP['SNP_SHUTDOWN_EX'])))
+    m.qmp('set-action', reboot='reset')
+    m.qmp('system_reset')
+    m.wait(lambda: m.qmp('query-status')['status'] == 'prelaunch', 'the reset')
+    m.qmp('cont')
+    boots_again(m)
+    m.set_up()
+    m.wait_pass(m.last('psp-done', value=PSP['SNP_INIT_EX']))
+    m.all_optimized('all is optimized after the reset')
+    m.equal('guests start and stop', 0, m.guests('--vms 2 --memory 16M --node 1,2').close())

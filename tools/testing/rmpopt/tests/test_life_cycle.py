@@ -327,26 +327,30 @@ def test_kselftest(m):
     m.equal('no guest is left', [], m.psp('guests'))
 
 
-def second_kernel(m, command, text):
-    """Another kernel takes over, and does not stumble over what the first one has left."""
-    m.forget_history()
-    m.check(f'({command}) >/dev/null 2>&1 &')
+def boots_again(m):
+    """Waits for it. What is said then is said by the kernel that is there since."""
     m.wait_console('^host-init: ready$', m.boot_timeout, m.history_start)
     m.booted = next(
         index
         for index, line in enumerate(m.log.console)
         if index > m.history_start and 'Linux version' in line
     )
+
+
+def second_kernel(m, command, text):
+    """Another kernel takes over, and does not stumble over what the first one has left."""
+    m.forget_history()
+    m.check(f'({command}) >/dev/null 2>&1 &')
+    boots_again(m)
     m.judge(text, True)
 
 
-def kexec(m, guest):
+def kexec(m, start):
+    """start: starts a guest, which may still be there when the second kernel takes over"""
     m.set_up()
     m.wait_pass(0)
     m.all_optimized('all is optimized by the first kernel')
-    vms = m.guests('--memory 16M --node 1')
-    if not guest:
-        vms.close()
+    start()
     begun = m.now()
     second_kernel(m, KEXEC, 'a second kernel boots')
     shutdown = m.events('psp', since=begun, value=PSP['SNP_SHUTDOWN_EX'])
@@ -385,7 +389,7 @@ KEXEC = 'kexec /bin/bzImage /bin/host.gz "$(cat /proc/cmdline)"'
 @scenario('kexec, x86 shutdown', kernel='full', nodes=True, append=STALE_EVENTS, others=MATRIX)
 def test_kexec_x86(m):
     """With a guest, as checks of its memory are off for the second kernel."""
-    kexec(m, guest=True)
+    kexec(m, lambda: m.guests('--memory 16M --node 1'))
 
 
 @scenario(
@@ -398,7 +402,7 @@ def test_kexec_x86(m):
 )
 def test_kexec_legacy(m):
     """Pages of a guest would still be assigned, and no kernel could live with that."""
-    kexec(m, guest=False)
+    kexec(m, lambda: m.guests('--memory 16M --node 1').close())
 
 
 @scenario('kdump, x86 shutdown', append='crashkernel=512M', kernel='full', nodes=True)
