@@ -110,7 +110,7 @@ qemu-test: linux qemu ## Test the emulated SNP host: options, each rule on the b
 	@$T/test test_options.py test_bare.py test_linux.py
 
 host-test: linux qemu ## Test the series on the emulated SNP host (K=..., QUICK=1, KCSAN=1)
-	@$T/test test_life_cycle.py test_stale.py test_catch_up.py test_windows.py test_seen.py test_field.py test_buffers.py test_guest.py
+	@$T/test test_life_cycle.py test_stale.py test_catch_up.py test_windows.py test_seen.py test_field.py test_psmash.py test_buffers.py test_guest.py
 
 clients: linux qemu ## Run Debian's snphost, cpuid and rdmsr, and KVM's selftests, on the emulated host (K=...)
 	@$T/test test_clients.py
