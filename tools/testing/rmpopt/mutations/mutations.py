@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """
-Ways to break the code of the series, from the *.toml beside this file:
+Ways to break the code of the series and around it, from *.toml of a directory:
 
 	file = 'PATH'		in the kernel, of all entries without their own
 	[[mutation]]		name, find and replace: re.sub() of the first place in the file
 	[[unnoticed]]		what is left out because KUnit cannot notice it: a text in the
 				file, and the reason
+
+KUnit has to notice those beside this file, and the fuzzer those in ../fuzz.
 """
 import dataclasses
 import pathlib
@@ -15,6 +17,7 @@ import tomllib
 from judge import BUILD, slug
 
 LINUX = BUILD / 'linux'
+HERE = pathlib.Path(__file__).parent
 
 
 @dataclasses.dataclass
@@ -44,13 +47,15 @@ class Unnoticed:
         return self.text in (LINUX / self.file).read_text(encoding='utf-8')
 
 
-def load(kind, key):
+def load(kind, key, directory=HERE):
     found = []
-    for path in sorted(pathlib.Path(__file__).parent.glob('*.toml')):
+    for path in sorted(directory.glob('*.toml')):
         data = tomllib.loads(path.read_text(encoding='utf-8'))
-        found += [kind(**{'file': data['file']} | entry) for entry in data.get(key, [])]
+        common = {'file': data['file']} if 'file' in data else {}
+        found += [kind(**common | entry) for entry in data.get(key, [])]
     return found
 
 
 MUTATIONS = load(Mutation, 'mutation')
 UNNOTICED = load(Unnoticed, 'unnoticed')
+OF_FUZZER = load(Mutation, 'mutation', HERE.parent / 'fuzz')

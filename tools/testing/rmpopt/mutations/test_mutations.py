@@ -9,16 +9,11 @@ import subprocess
 
 import pytest
 
+from broken import broken, whole
 from judge import LOGS, TOP, tail
-from mutations import LINUX, MUTATIONS, Mutation
+from mutations import MUTATIONS, Mutation
 
 FAILED = '[FAILED]'
-
-
-def git(*arguments):
-    return subprocess.run(
-        ['git', '-C', LINUX, *arguments], check=True, text=True, stdout=subprocess.PIPE
-    ).stdout
 
 
 def kunit(log):
@@ -48,30 +43,22 @@ def kunit(log):
                 os.killpg(process.pid, signal.SIGTERM)
 
 
-@pytest.fixture(scope='module', autouse=True)
-def whole():
-    """The code has no change that would be lost, and passes its tests without a mutation."""
-    # So that the code is restored.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if git('status', '--porcelain', '-uno'):
-        pytest.exit(f'{os.path.relpath(LINUX, TOP)} has uncommitted changes: commit or stash them first', 3)
+def control():
     log = LOGS / 'mutations.log'
     LOGS.mkdir(parents=True, exist_ok=True)
-    if not kunit(log):
-        pytest.exit(f'the tests have to pass without a mutation\n{tail(log)}', 3)
+    return None if kunit(log) else tail(log)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def safe():
+    whole(control)
 
 
 @pytest.mark.parametrize('mutation', MUTATIONS, ids=Mutation.slug)
 def test_mutation(mutation):
     log = LOGS / f'mutation-{mutation.slug()}.log'
-    original, mutated = mutation.original(), mutation.mutated()
-    if mutated == original:
-        pytest.fail(f'it changes nothing in {mutation.file}', pytrace=False)
-    try:
-        (LINUX / mutation.file).write_text(mutated, encoding='utf-8')
+    with broken(mutation):
         passed = kunit(log)
-    finally:
-        git('checkout', '-q', '--', mutation.file)
     if passed:
         pytest.fail(f'it survives: no KUnit test notices it\n{tail(log)}', pytrace=False)
     # kunit.py reports what has booted.

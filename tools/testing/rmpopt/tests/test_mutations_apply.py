@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Whether each mutation still does what it is made for. That the tests notice it takes hours: "make mutate"."""
-from mutations import MUTATIONS, UNNOTICED, Mutation
+"""
+Whether each mutation still does what it is made for. That the tests notice it takes hours: "make
+mutate" and "make fuzz-mutate".
+"""
+import pytest
+
+from mutations import MUTATIONS, OF_FUZZER, UNNOTICED, Mutation
+
+KINDS = {'KUnit': MUTATIONS, 'fuzzer': OF_FUZZER}
 
 
-def test_mutations_apply(judge):
+@pytest.mark.parametrize('kind', KINDS)
+def test_mutations_apply(judge, kind):
     made: dict[str, Mutation] = {}
-    for mutation in MUTATIONS:
+    for mutation in KINDS[kind]:
         mutated = mutation.mutated()
         judge.judge(
             f'{mutation.name}: it changes the code',
@@ -16,8 +24,9 @@ def test_mutations_apply(judge):
         judge.judge(f'{mutation.name}: no other mutation does the same', other is mutation, other.name)
 
 
-def test_mutations_have_different_names(judge):
-    slugs = [mutation.slug() for mutation in MUTATIONS]
+@pytest.mark.parametrize('kind', KINDS)
+def test_mutations_have_different_names(judge, kind):
+    slugs = [mutation.slug() for mutation in KINDS[kind]]
     judge.equal('names', sorted(set(slugs)), sorted(slugs))
 
 
