@@ -327,8 +327,8 @@ def test_kselftest(m):
     m.equal('no guest is left', [], m.psp('guests'))
 
 
-def boots_again(m):
-    """Waits for it. What is said then is said by the kernel that is there since."""
+def wait_boot(m):
+    """A kernel that boots after forget_history()"""
     m.wait_console('^host-init: ready$', m.boot_timeout, m.history_start)
     m.booted = next(
         index
@@ -337,22 +337,35 @@ def boots_again(m):
     )
 
 
-def second_kernel(m, command, text):
+def second_kernel(m, command, text, meanwhile=None):
     """Another kernel takes over, and does not stumble over what the first one has left."""
     m.forget_history()
     m.check(f'({command}) >/dev/null 2>&1 &')
-    boots_again(m)
+    if meanwhile:
+        meanwhile()
+    wait_boot(m)
     m.judge(text, True)
 
 
-def kexec(m, start):
-    """start: starts a guest, which may still be there when the second kernel takes over"""
+def sets_nothing_up(m, text, end=None):
+    """The kernel has not set RMPOPT up since forget_history(), until END on the console."""
+    found = [
+        line for line in m.log.console[m.history_start : end] if 'rmpopt_stale' in line and 'setup' in line
+    ]
+    m.equal(text, [], found)
+
+
+def kexec(m, start, meanwhile=None):
+    """
+    start: starts a guest, which may still be there when the second kernel takes over
+    meanwhile: is called while it does
+    """
     m.set_up()
     m.wait_pass(0)
     m.all_optimized('all is optimized by the first kernel')
     start()
     begun = m.now()
-    second_kernel(m, KEXEC, 'a second kernel boots')
+    second_kernel(m, KEXEC, 'a second kernel boots', meanwhile)
     shutdown = m.events('psp', since=begun, value=PSP['SNP_SHUTDOWN_EX'])
     results = [e['result'] for e in m.events('psp-done', since=begun, value=PSP['SNP_SHUTDOWN_EX'])]
     # After a guest it is asked for SNP_DF_FLUSH first.
@@ -361,15 +374,7 @@ def kexec(m, start):
         '... before the second one initializes it',
         shutdown[0]['at'] < m.last('psp', value=PSP['SNP_INIT_EX']),
     )
-    m.equal(
-        'the first kernel does not set RMPOPT up for the second one',
-        [],
-        [
-            line
-            for line in m.log.console[m.history_start : m.booted]
-            if 'rmpopt_stale' in line and 'setup' in line
-        ],
-    )
+    sets_nothing_up(m, 'the first kernel does not set RMPOPT up for the second one', m.booted)
     m.equal(
         'no RMPOPT from the shutdown to the second SNP_INIT',
         [],
