@@ -13,8 +13,9 @@ T := tools/testing/rmpopt
 # QEMU=DIRECTORY      QEMU 10.0 instead of Debian's: git checkout or directory
 # QEMU_CONFIGURE=OPT  make qemu: more options for QEMU's configure
 # SIGNOFF='NAME <M>'  make series, qemu-series: add that Signed-off-by
-# K=EXPRESSION        make test, host-test, qemu-test, clients, roundtrip, mutate: only what has a
-#                     name like it, as pytest -k; make kunit: these suites or tests, a glob of kunit.py
+# K=EXPRESSION        make test, host-test, qemu-test, clients, roundtrip, mutate, host-mutate: only
+#                     what has a name like it, as pytest -k; make kunit: these suites or tests, a glob
+#                     of kunit.py
 # HOST_PROPERTIES=P   make host-test: with NAME=VALUE,... of the emulator, or all of them in turn
 # QUICK=1             make test, host-test: without the fuzzer, and with the kernel "full" only
 #                     make check: each step applies, and what the series changes compiles,
@@ -30,7 +31,7 @@ T := tools/testing/rmpopt
 # ATTEST=1            make guest: and verify an attestation report of the guest
 export BASE LINUX BENCH OTHER QEMU QEMU_CONFIGURE SIGNOFF K HOST_PROPERTIES QUICK KCSAN MAP VCPUS GUESTS KILL HASHES ATTEST
 
-.PHONY: help deps other linux export series kernel kunit roundtrip lint test clients run shell guest guest-shell check check-linux bench mutate fuzz fuzz-mutate qemu qemu-src qemu-check qemu-test host-test qemu-export qemu-series clean
+.PHONY: help deps other linux export series kernel kunit roundtrip lint test clients run shell guest guest-shell check check-linux bench mutate host-mutate fuzz fuzz-mutate qemu qemu-src qemu-check qemu-test host-test qemu-export qemu-series clean
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -90,6 +91,9 @@ other: deps
 
 mutate: linux ## Break the code on purpose and see the tests notice
 	@$T/mutate
+
+host-mutate: linux qemu ## Break the code on purpose and see the tests of the host notice (K=...)
+	@$T/host-mutate
 
 fuzz: linux qemu ## Fuzz /dev/sev, KVM's ioctls for SEV and guest_memfd on the emulated SNP host (SECONDS=..., SEED=...)
 	@$T/fuzz/run $(or $(SECONDS),600) $(or $(SEED),1)

@@ -4,10 +4,12 @@ Ways to break the code of the series and around it, from *.toml of a directory:
 
 	file = 'PATH'		in the kernel, of all entries without their own
 	[[mutation]]		name, find and replace: re.sub() of the first place in the file
+	  test			of those in host/: the test in tests/ that has to notice it
 	[[unnoticed]]		what is left out because KUnit cannot notice it: a text in the
 				file, and the reason
 
-KUnit has to notice those beside this file, and the fuzzer those in ../fuzz.
+KUnit has to notice those beside this file, the tests of the host those in host/, and the
+fuzzer those in ../fuzz.
 """
 import dataclasses
 import pathlib
@@ -26,6 +28,7 @@ class Mutation:
     file: str
     find: str
     replace: str
+    test: str = ''
 
     def slug(self):
         return slug(self.name)
@@ -58,4 +61,5 @@ def load(kind, key, directory=HERE):
 
 MUTATIONS = load(Mutation, 'mutation')
 UNNOTICED = load(Unnoticed, 'unnoticed')
+OF_HOST = load(Mutation, 'mutation', HERE / 'host')
 OF_FUZZER = load(Mutation, 'mutation', HERE.parent / 'fuzz')
