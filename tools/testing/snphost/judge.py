@@ -13,11 +13,20 @@ BUILD = pathlib.Path(os.environ.get('RMPOPT_BUILD') or TOP / 'build')
 LOGS = BUILD / 'log'
 
 
-class Judge:
-    """The judgements of one test or program. Threads may share it."""
+class FirstFailure(Exception):
+    pass
 
-    def __init__(self, out: TextIO = sys.stdout):
+
+class Judge:
+    """
+    The judgements of one test or program. Threads may share it.
+
+    first: whether the first one that fails is enough, and raises FirstFailure
+    """
+
+    def __init__(self, out: TextIO = sys.stdout, first: bool = False):
         self.out = out
+        self.first = first
         self.passed = 0
         # The text and reason of each that has failed
         self.failures: list[str] = []
@@ -38,6 +47,8 @@ class Judge:
                 failure = text + (f'\n    {why}' if str(why) else '')
                 self.failures.append(failure)
                 print(f'not ok - {failure}', file=self.out, flush=True)
+                if self.first:
+                    raise FirstFailure(text)
         return bool(good)
 
     def equal(self, text: str, expected: Any, found: Any) -> bool:

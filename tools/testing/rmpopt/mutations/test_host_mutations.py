@@ -6,6 +6,7 @@ so that "make test" does not collect it.
 """
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -28,10 +29,19 @@ def call(log, *command):
     # Of the kernels there is but the one called "full".
     environment['QUICK'] = '1'
     with log.open('a', encoding='utf-8') as out:
-        status = subprocess.run(
-            list(map(str, command)), env=environment, stdout=out, stderr=subprocess.STDOUT, check=False
-        ).returncode
-    return status == 0
+        with subprocess.Popen(
+            list(map(str, command)),
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process:
+            try:
+                return process.wait() == 0
+            finally:
+                # Compilers are some of its processes.
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGTERM)
 
 
 def build(log):
@@ -47,11 +57,14 @@ def judged(test):
 
 
 def passes(test, log):
-    """Whether the test passes, and which of its judgements have failed"""
+    """
+    Whether the test passes, and which of its judgements have failed. That one has is enough: what
+    is broken may hang after that.
+    """
     judged(test).unlink(missing_ok=True)
     passed = call(
         log,
-        *(sys.executable, '-m', 'pytest', '-p', 'no:cacheprovider', '-v', '--tb=short'),
+        *(sys.executable, '-m', 'pytest', '-p', 'no:cacheprovider', '-v', '--tb=short', '--first'),
         TOP / 'tools/testing/rmpopt/tests' / test,
     )
     try:

@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from judge import LOGS, TOP, Judge, slug, tail
+from judge import LOGS, TOP, FirstFailure, Judge, slug, tail
 
 # When there is no time any more for tests, in seconds since 1970, and how much longer there is
 # for those that run alone, which come last
@@ -29,6 +29,7 @@ SHOWN = 60
 
 
 def pytest_addoption(parser):
+    parser.addoption('--first', action='store_true', help='end a test with its first judgement that fails')
     parser.addoption('--needs', metavar='FILE', help='write what the chosen tests need to FILE, and run none')
 
 
@@ -71,7 +72,7 @@ def judge_fixture(request):
     path = LOGS / f'{log_name(request.node)}.txt'
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open('w', encoding='utf-8') as out:
-        yield Judge(out)
+        yield Judge(out, request.config.getoption('--first'))
 
 
 def pytest_generate_tests(metafunc):
@@ -99,10 +100,14 @@ def pytest_pyfunc_call(pyfuncitem):
     try:
         pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names})
         made.end()
+    except FirstFailure:
+        pass
     except Exception as error:
+        made.first = False
         made.judge('completes', False, f'{type(error).__name__}: {error}')
         raise
     else:
+        made.first = False
         if not made.passed and not made.failures:
             made.judge('judges something', False)
     finally:
@@ -149,7 +154,7 @@ class Total:
         self.notes = []
         self.left_out = []
         # Seconds by file, those of all processes together
-        self.seconds = collections.Counter()
+        self.seconds: collections.Counter[str] = collections.Counter()
 
     def pytest_runtest_logreport(self, report):
         properties = dict(report.user_properties)
