@@ -110,6 +110,10 @@ class GuestHost(Stale):
         after = self.count(*keys)
         self.equal(text, dict(zip(keys, expected.values())), {key: after[key] - before[key] for key in keys})
 
+    def pages(self):
+        """How many are assigned, by region"""
+        return {pa: region['assigned'] for pa, region in self.regions().items() if region['assigned']}
+
     def assigned(self, region):
         return self.regions().get(region, {}).get('assigned', 0)
 
@@ -481,12 +485,13 @@ def busy(m):
 def test_ends(m):
     """Guests end in the middle of their work, in all ways and orders."""
     m.start_case()
-    before = m.tables()
+    before, pages = m.tables(), m.pages()
 
     def all_back(text):
         m.settle()
         m.equal(f'{text}: there is no guest any more', [], m.psp('guests'))
         m.equal(f'{text}: all is as before', before, m.tables())
+        m.equal(f'{text}: assigned pages as before', pages, m.pages())
 
     for order in ('close-memory', 'close-vm'), ('close-vm', 'close-memory'), ('close',):
         text = ', '.join(order)
