@@ -37,6 +37,7 @@ def pytest_configure(config):
     config.addinivalue_line('markers', 'needs(WHAT, ...): what has to be built before')
     config.addinivalue_line('markers', 'all_cores: no other test may run at the same time')
     config.addinivalue_line('markers', 'variant: as another test, with other settings')
+    config.addinivalue_line('markers', 'scripts: of what the project is made with, not of what it makes')
     # Of xdist's processes only the first one reports.
     if not hasattr(config, 'workerinput'):
         config.pluginmanager.register(Total(config), 'total')
@@ -45,10 +46,10 @@ def pytest_configure(config):
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
     # A test that has to run alone waits for those of the other processes to end. At the end
-    # there are no others, and nobody waits. Variants are what is least missed if time is short.
-    items.sort(
-        key=lambda item: [item.get_closest_marker(name) is not None for name in ('all_cores', 'variant')]
-    )
+    # there are no others, and nobody waits. If time is short, tests of scripts are missed least,
+    # and then variants.
+    order = 'all_cores', 'scripts', 'variant'
+    items.sort(key=lambda item: [item.get_closest_marker(name) is not None for name in order])
     needs = config.getoption('--needs')
     if needs:
         wanted = {what for item in items for mark in item.iter_markers('needs') for what in mark.args}

@@ -14,10 +14,13 @@ import pytest
 
 from project import KINDS, Project, append, environment, git, numbers, project_for, read, run, write
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get('BASE', '7.3') != '7.3',
-    reason='the round trip is that of 7.3, from which make export writes back',
-)
+pytestmark = [
+    pytest.mark.scripts,
+    pytest.mark.skipif(
+        os.environ.get('BASE', '7.3') != '7.3',
+        reason='the round trip is that of 7.3, from which make export writes back',
+    ),
+]
 linux_only = pytest.mark.parametrize('p', ['linux'], indirect=True)
 qemu_only = pytest.mark.parametrize('p', ['qemu'], indirect=True)
 
