@@ -18,7 +18,6 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/cc_platform.h>
 #include <linux/gfp.h>
 #include <linux/kstrtox.h>
 #include <linux/mm.h>
@@ -28,8 +27,9 @@
 #include <linux/pgtable.h>
 #include <linux/sched.h>
 
-#include <asm/msr.h>
 #include <asm/sev.h>
+
+#include "rmp_host.h"
 
 static int node = NUMA_NO_NODE;
 module_param(node, int, 0444);
@@ -206,19 +206,11 @@ static void free_or_leak(void)
 static int __init rmp_split_init(void)
 {
 	struct page *page;
-	u64 syscfg;
+	int ret;
 
-	if (!cc_platform_has(CC_ATTR_HOST_SEV_SNP)) {
-		pr_err("this is no SEV-SNP host\n");
-		return -ENODEV;
-	}
-
-	/* RMPUPDATE and PSMASH are not defined before. */
-	rdmsrq(MSR_AMD64_SYSCFG, syscfg);
-	if (!(syscfg & MSR_AMD64_SYSCFG_SNP_EN)) {
-		pr_err("SEV-SNP is not initialized\n");
-		return -ENODEV;
-	}
+	ret = rmp_host_check();
+	if (ret)
+		return ret;
 
 	if (node != NUMA_NO_NODE &&
 	    (node < 0 || node >= MAX_NUMNODES || !node_state(node, N_MEMORY))) {

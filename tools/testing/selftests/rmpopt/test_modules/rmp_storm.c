@@ -16,7 +16,6 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/bitmap.h>
-#include <linux/cc_platform.h>
 #include <linux/completion.h>
 #include <linux/cpumask.h>
 #include <linux/err.h>
@@ -33,8 +32,9 @@
 #include <linux/sched.h>
 #include <linux/slab.h>
 
-#include <asm/msr.h>
 #include <asm/sev.h>
+
+#include "rmp_host.h"
 
 static unsigned int conversions = 10000;
 module_param(conversions, uint, 0444);
@@ -354,20 +354,11 @@ static int __init rmp_storm_init(void)
 	unsigned long small = 0, large = 0, failed = 0, leaked = 0;
 	unsigned int cpu;
 	ktime_t time = 0;
-	u64 syscfg;
 	int ret;
 
-	if (!cc_platform_has(CC_ATTR_HOST_SEV_SNP)) {
-		pr_err("this is no SEV-SNP host\n");
-		return -ENODEV;
-	}
-
-	/* RMPUPDATE is not defined before. */
-	rdmsrq(MSR_AMD64_SYSCFG, syscfg);
-	if (!(syscfg & MSR_AMD64_SYSCFG_SNP_EN)) {
-		pr_err("SEV-SNP is not initialized\n");
-		return -ENODEV;
-	}
+	ret = rmp_host_check();
+	if (ret)
+		return ret;
 
 	if (!pages || pages > MAX_PAGES || !conversions) {
 		pr_err("pages is out of [1, %u], or conversions is 0\n", MAX_PAGES);
