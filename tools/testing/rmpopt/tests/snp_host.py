@@ -120,6 +120,11 @@ def names(regions):
     return ', '.join(f'{pa // GB} GB' for pa in regions)
 
 
+def pages_of(regions):
+    """How many pages of these regions are assigned. Regions without any are left out."""
+    return {pa: region['assigned'] for pa, region in regions.items() if region['assigned']}
+
+
 class SnpHost(host.Host):
     """An emulated SNP host, judgements on it, and its journal in the terms of RMPOPT."""
 
@@ -371,6 +376,13 @@ class SnpHost(host.Host):
     def regions(self):
         return {region['address']: region for region in self.snp('regions')}
 
+    def assigned_pages(self):
+        """How many are assigned, by region"""
+        return pages_of(self.regions())
+
+    def assigned_in(self, region):
+        return self.assigned_pages().get(region, 0)
+
     def now_optimized(self):
         """
         What is optimizable, with nothing in it that RMPOPT would have to respect; the
@@ -396,7 +408,7 @@ class SnpHost(host.Host):
         for those in self.leaked.
         """
         wanted, tables, regions = self.now_optimized()
-        pages = {pa: region['assigned'] for pa, region in regions.items() if region['assigned']}
+        pages = pages_of(regions)
         good = self.judge(
             text,
             wanted and all(table == wanted & set(self.in_window(core)) for core, table in tables.items()),
@@ -423,8 +435,7 @@ class SnpHost(host.Host):
 
     def stay_assigned(self, text, number):
         """So many pages more than before stay assigned, in whatever region, and are leaked."""
-        pages = Counter({pa: region['assigned'] for pa, region in self.regions().items()})
-        found = pages - Counter(self.expected_pages())
+        found = Counter(self.assigned_pages()) - Counter(self.expected_pages())
         self.equal(f'{text}: pages stay assigned', number, found.total())
         self.leaked = dict(Counter(self.leaked) + found)
 

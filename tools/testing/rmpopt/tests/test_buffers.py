@@ -97,7 +97,7 @@ class Buffers(SnpHost):
         self.judge(f'{text}: all pages are returned', after - before < most, f'{after - before} more')
 
     def assigned(self):
-        return sum(region['assigned'] for region in self.regions().values())
+        return sum(self.assigned_pages().values())
 
     def lost(self, since):
         """Pages that the kernel has said to be leaked, by region. What it says is taken for excused."""

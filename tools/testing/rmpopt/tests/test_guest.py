@@ -110,13 +110,6 @@ class GuestHost(Stale):
         after = self.count(*keys)
         self.equal(text, dict(zip(keys, expected.values())), {key: after[key] - before[key] for key in keys})
 
-    def pages(self):
-        """How many are assigned, by region"""
-        return {pa: region['assigned'] for pa, region in self.regions().items() if region['assigned']}
-
-    def assigned(self, region):
-        return self.regions().get(region, {}).get('assigned', 0)
-
     def optimized(self, region):
         """On how many cores"""
         return sum(region in table for table in self.tables().values())
@@ -152,14 +145,14 @@ def test_one_page(m):
     before = m.tables()
     for method in '', ' list':
         text = f'one page{method}'
-        m.equal(f'{text}: no page of the region is assigned', 0, m.assigned(region))
+        m.equal(f'{text}: no page of the region is assigned', 0, m.assigned_in(region))
         m.equal(f'{text}: it is optimized', m.cores(), m.optimized(region))
         begun = m.now()
         with m.counts(f'{text}: made private, and touched', rmpupdate=1, pvalidate=0, guest_not_validated=1):
             guest.do(f'psc private {FREE:#x} 4K{method}')
             (answer,) = guest.ask(f'do 0 read private {FREE:#x} 4K')
         m.equal(f'{text}: the guest gets #VC', f'error: not validated: page {FREE:#x}, value 0', answer)
-        m.equal(f'{text}: the page is assigned', 1, m.assigned(region))
+        m.equal(f'{text}: the page is assigned', 1, m.assigned_in(region))
         with m.counts(f'{text}: validated', rmpupdate=0, pvalidate=1, guest_not_validated=0):
             guest.do(f'pvalidate {FREE:#x} 4K 1', f'write private {FREE:#x} 4K')
         m.equal(f'{text}: only its region has lost something', {region}, m.cleared(begun))
@@ -172,7 +165,7 @@ def test_one_page(m):
         m.equal(f'{text}: it is not optimized while the page is private', 0, m.optimized(region))
         with m.counts(f'{text}: made shared', rmpupdate=1, pvalidate=1, guest_not_validated=0):
             guest.do(f'shared {FREE:#x} 4K{method}')
-        m.equal(f'{text}: no page is assigned any more', 0, m.assigned(region))
+        m.equal(f'{text}: no page is assigned any more', 0, m.assigned_in(region))
         guest.do(f'write shared {FREE:#x} 4K')
         m.is_optimized_again(f'{text}: made shared', region)
         m.equal(f'{text}: the guest lives', 1, len(m.psp('guests')))
@@ -301,7 +294,7 @@ def test_during_pass(m):
             where = f'{text}, {"at the deadline" if postponed else "on time"}'
             guest.do(*(f'private {page:#x} 4K' for page in before))
             m.settle()
-            m.equal(f'{where}: pages are assigned', len(before), m.assigned(region))
+            m.equal(f'{where}: pages are assigned', len(before), m.assigned_in(region))
             first = hold_pass(m, guest, region, postponed, meanwhile)
             m.equal(f'{where}: RMPOPT finds what is there', empty, bool(first['result']))
             m.settle()
@@ -427,6 +420,13 @@ def test_without_end(m):
     m.check_case()
 
 
+def stands_still(m, guest, text):
+    """The second vCPU"""
+    before = guest.ask('progress 1')
+    m.check('sleep 0.1')
+    m.equal(text, before, guest.ask('progress 1'))
+
+
 @scenario('vCPUs', kind=GuestHost, kernel='full')
 def test_vcpus(m):
     """A guest creates and destroys a vCPU, whose VMSA is a page of the guest. In the end that is punched."""
@@ -443,10 +443,8 @@ def test_vcpus(m):
             guest.tell(f'do 0 create 1 {VMSA:#x}', 'wait 1' if turn else 'do 1 nop', write)
             guest.wait_done(1000, [1])
             guest.do('destroy 1')
-            done = guest.done([1])
-            m.check('sleep 0.1')
-            m.equal('a vCPU that is destroyed does nothing', done, guest.done([1]))
-    m.equal('the VMSA is assigned', 1, m.assigned(region))
+            stands_still(m, guest, 'a vCPU that is destroyed does nothing')
+    m.equal('the VMSA is assigned', 1, m.assigned_in(region))
     guest.do(f'rmpadjust {VMSA:#x} 1', f'shared {VMSA:#x} 4K')
     m.is_optimized_again('the VMSA is made shared', region)
 
@@ -455,9 +453,7 @@ def test_vcpus(m):
     guest.wait_done(1000, [1])
     guest.tell(f'punch {VMSA:#x} 4K')
     m.check('sleep 0.1')
-    done = guest.ask('progress 1')
-    m.check('sleep 0.1')
-    m.equal('a vCPU whose VMSA is gone does nothing', done, guest.ask('progress 1'))
+    stands_still(m, guest, 'a vCPU whose VMSA is gone does nothing')
     (answer,) = guest.ask('wait 1')
     m.judge('a vCPU whose VMSA is gone does not run', answer.startswith('error: '), answer)
     m.note(f'{m.name}: {answer}')
@@ -485,13 +481,13 @@ def busy(m):
 def test_ends(m):
     """Guests end in the middle of their work, in all ways and orders."""
     m.start_case()
-    before, pages = m.tables(), m.pages()
+    before, pages = m.tables(), m.assigned_pages()
 
     def all_back(text):
         m.settle()
         m.equal(f'{text}: there is no guest any more', [], m.psp('guests'))
         m.equal(f'{text}: all is as before', before, m.tables())
-        m.equal(f'{text}: assigned pages as before', pages, m.pages())
+        m.equal(f'{text}: assigned pages as before', pages, m.assigned_pages())
 
     for order in ('close-memory', 'close-vm'), ('close-vm', 'close-memory'), ('close',):
         text = ', '.join(order)

@@ -22,7 +22,7 @@ SPLIT = f'echo 1 >{PARAMETERS}/split'
 class Large(Stale):
     # What is optimized by core, and pages that are assigned in the region, before the module has any
     optimized: dict[int, set[int]] = {}
-    assigned = 0
+    others = 0
 
     def start_case(self):
         super().start_case()
@@ -33,15 +33,11 @@ class Large(Stale):
     def load_module(self):
         self.all_optimized('all is optimized before the module is loaded')
         self.optimized = self.tables()
-        self.assigned = self.assigned_now()
+        self.others = self.assigned_in(REGION)
         since = self.console_position()
         self.check(f'modprobe rmp_split node={NODE}')
         pa = int(self.wait_console(r'rmp_split: 0x([0-9a-f]+)$', since=since)[1], 16)
         self.judge('memory of the module', REGION <= pa < REGION + GB, hex(pa))
-
-    def assigned_now(self):
-        """Pages of the region. The referee leaves out one of which there is nothing to tell."""
-        return self.regions().get(REGION, {'assigned': 0})['assigned']
 
     @staticmethod
     def keep(pages):
@@ -72,8 +68,8 @@ class Large(Stale):
         """So many pages of the module are assigned. On each core this one region is not optimized, and all others are."""
         self.run_all_cpus()
         with self.stopped():
-            tables, assigned = self.tables(), self.assigned_now()
-        self.equal(f'{text}: pages are assigned', self.assigned + pages, assigned)
+            tables, assigned = self.tables(), self.assigned_in(REGION)
+        self.equal(f'{text}: pages are assigned', self.others + pages, assigned)
         self.equal(
             f'{text}: on no core this region is optimized, and all others are',
             {core: table - {REGION} for core, table in self.optimized.items()},
