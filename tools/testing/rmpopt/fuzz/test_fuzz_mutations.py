@@ -22,14 +22,11 @@ CONTROL = 60
 
 def build():
     """The kernel and its initramfs, with the programs that host-kernel has built"""
-    out = host.kernel_dir(fuzz.KERNEL)
-    programs = [fuzz.PROGRAM.parent / name for name in ('fuzz', 'snp_vm', 'sev_ioctl', 'spin')]
-    init = TOP / 'tools/testing/snphost/guest/host-init'
-    for command in (
-        [TOP / 'scripts/kernel', fuzz.KERNEL],
-        [TOP / 'scripts/initramfs', out, init, f'{out}.gz', *programs],
-    ):
-        subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [TOP / 'tools/testing/rmpopt/host-kernel', '--again', fuzz.KERNEL],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
 
 
 def control():

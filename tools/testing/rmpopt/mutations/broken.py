@@ -42,3 +42,28 @@ def broken(mutation):
         yield
     finally:
         git('checkout', '-q', '--', mutation.file)
+
+
+@contextlib.contextmanager
+def group(*command, out, leave_out=('K',), **settings):
+    """
+    A command that ends with all that it has started, such as compilers and QEMU.
+
+    out: where its output goes
+    leave_out: variables that it does not get. K is what pytest was told, and others read it, too.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in leave_out}
+    with subprocess.Popen(
+        list(map(str, command)),
+        env=environment | settings,
+        stdout=out,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors='replace',
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)

@@ -4,16 +4,13 @@ Breaks the code in build/linux in one way after the other, and runs the test of 
 guards the line: a judgement of it has to fail. A host that does not boot is none. Takes long,
 so that "make test" does not collect it.
 """
-import os
 import re
-import signal
-import subprocess
 import sys
 import time
 
 import pytest
 
-from broken import broken, whole
+from broken import broken, group, whole
 from judge import LOGS, TOP, slug, tail
 from mutations import OF_HOST, Mutation
 
@@ -24,24 +21,11 @@ ERROR = 'completes'
 
 def call(log, *command):
     """Whether it succeeds"""
-    # K is what pytest was told, and properties would be part of the names of tests.
-    environment = {name: value for name, value in os.environ.items() if name not in ('K', 'HOST_PROPERTIES')}
-    # Of the kernels there is but the one called "full".
-    environment['QUICK'] = '1'
     with log.open('a', encoding='utf-8') as out:
-        with subprocess.Popen(
-            list(map(str, command)),
-            env=environment,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as process:
-            try:
-                return process.wait() == 0
-            finally:
-                # Compilers are some of its processes.
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGTERM)
+        # Properties would be part of the names of tests. Of the kernels there is but the one
+        # called "full".
+        with group(*command, out=out, leave_out=('K', 'HOST_PROPERTIES'), QUICK='1') as process:
+            return process.wait() == 0
 
 
 def build(log):

@@ -3,13 +3,11 @@
 Breaks the code in build/linux in one way after the other, and runs the KUnit tests each
 time: they have to fail. Takes hours, so that "make test" does not collect it.
 """
-import os
-import signal
 import subprocess
 
 import pytest
 
-from broken import broken, whole
+from broken import broken, group, whole
 from judge import LOGS, TOP, tail
 from mutations import MUTATIONS, Mutation
 
@@ -18,29 +16,14 @@ FAILED = '[FAILED]'
 
 def kunit(log):
     """Whether the KUnit tests pass. The first one that fails is enough, and ends them."""
-    # K is what pytest was told. kunit.py would take it for one of its own names.
-    environment = {name: value for name, value in os.environ.items() if name != 'K'}
-    with subprocess.Popen(
-        [TOP / 'scripts/kunit'],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors='replace',
-        start_new_session=True,
-    ) as process:
-        try:
-            assert process.stdout
-            with log.open('w', encoding='utf-8') as out:
-                for line in process.stdout:
-                    out.write(line)
-                    if FAILED in line:
-                        return False
-            return process.wait() == 0
-        finally:
-            # QEMU is one of its processes.
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
+    with group(TOP / 'scripts/kunit', out=subprocess.PIPE) as process:
+        assert process.stdout
+        with log.open('w', encoding='utf-8') as out:
+            for line in process.stdout:
+                out.write(line)
+                if FAILED in line:
+                    return False
+        return process.wait() == 0
 
 
 def control():
