@@ -48,9 +48,17 @@ class CatchUp(SnpHost):
             self.covered += range(1984 * GB, 2048 * GB, GB)
         self.set_up()
         self.settle()
-        self.equal('all is optimized before', set(behind), set(self.behind()))
+        found = {core: sorted(pa // GB for pa in regions) for core, regions in self.behind().items()}
+        self.judge('all is optimized before', found.keys() == set(behind), found)
         self.trace_ipis()
         self.work_on(WORKER, SHELL)
+
+    def run_all_cpus(self, regions=None):
+        """
+        With nohz_full=, one CPU keeps the time for all others. A tick of theirs that comes before its
+        own is left out, so that a core may take two ticks for a batch.
+        """
+        super().run_all_cpus(2 * (len(self.in_reach()) if regions is None else regions))
 
     def place(self):
         """A page of each of PLACED is assigned."""
