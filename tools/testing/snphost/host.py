@@ -126,7 +126,7 @@ def command_line(
         '-kernel',
         f'{kernel_dir(kernel)}/arch/x86/boot/bzImage',
         '-initrd',
-        f'{kernel_dir(kernel)}{initramfs and f"-{initramfs}"}.gz',
+        f'{kernel_dir(kernel)}{initramfs and f"-{initramfs}"}.cpio',
         '-append',
         f'console=ttyS0 panic=-1 tsc=reliable lpj=5000000 no_timer_check {append}'.strip(),
     ]

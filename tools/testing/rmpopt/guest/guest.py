@@ -100,7 +100,7 @@ def vmm(shell, more=''):
         f'-object sev-snp-guest,id=sev0,cbitpos=51,reduced-phys-bits=1,policy={POLICY:#x}{hashes}{more} '
         f'-m {MEMORY}M -smp {VCPUS} -nodefaults -display none -no-reboot '
         '-chardev serial,id=console,path=/dev/ttyS2 -serial chardev:console '
-        f'-bios /guest/OVMF.fd -kernel /guest/bzImage -initrd /guest/initrd.gz -append "{append}"'
+        f'-bios /guest/OVMF.fd -kernel /guest/bzImage -initrd /guest/initrd.cpio -append "{append}"'
     )
 
 
@@ -333,7 +333,7 @@ class Run:
     # What the guest's owner does
 
     def expected_digest(self, command_line):
-        files = [(GUEST / name).read_bytes() for name in ('OVMF.fd', 'bzImage', 'initrd.gz')]
+        files = [(GUEST / name).read_bytes() for name in ('OVMF.fd', 'bzImage', 'initrd.cpio')]
         hashes = attestation.hash_table(files[1], files[2], command_line)
         return attestation.measurement(files[0], hashes, int(VCPUS), SIGNATURE)
 

@@ -388,7 +388,7 @@ def kexec(m, start, meanwhile=None):
 
 # The kernel's trace events, on its console
 STALE_EVENTS = 'trace_event=rmpopt:rmpopt_stale tp_printk'
-KEXEC = 'kexec /bin/bzImage /bin/host.gz "$(cat /proc/cmdline)"'
+KEXEC = 'kexec /bin/bzImage /bin/host.cpio "$(cat /proc/cmdline)"'
 
 
 @scenario('kexec, x86 shutdown', kernel='full', nodes=True, append=STALE_EVENTS, others=MATRIX)
@@ -418,7 +418,7 @@ def test_kdump(m):
     m.guests('--memory 16M --node 1')
     m.runs(
         'a kernel for the event of a panic is loaded',
-        'kexec -p /bin/bzImage /bin/host.gz "$(sed "s/crashkernel=[^ ]*//" /proc/cmdline) host.modules=no nr_cpus=1"',
+        'kexec -p /bin/bzImage /bin/host.cpio "$(sed "s/crashkernel=[^ ]*//" /proc/cmdline) host.modules=no nr_cpus=1"',
     )
     m.panics = True
     begun = m.now()
