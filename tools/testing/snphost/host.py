@@ -9,10 +9,9 @@ An emulated SNP host that a script starts, gives commands, asks and ends:
 		print(host.snp('regions'))
 		host.end()
 
-The kernel's console is ttyS0, kept in build/log/NAME.log. ttyS1 belongs to host-init,
+The kernel's console is ttyS0, kept in build/log/NAME.log. ttyS1 belongs to commands.c,
 which executes the commands.
 """
-import base64
 import contextlib
 import os
 import pathlib
@@ -21,6 +20,7 @@ import secrets
 import shlex
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -59,10 +59,10 @@ TAINT = 1 << 7 | 1 << 9 | 1 << 14
 # Seconds. Nothing takes that long, unless the machine is shared with others.
 TIMEOUT = 300
 
-# host-init reads one line, and the tty has room for 4096 bytes of it.
-COMMAND_MAX = 4000
-# Characters of a file that fit into one command, encoded
-PIECE = COMMAND_MAX // 2
+# Bytes. The buffer of commands.c has room for more, and so has the tty.
+COMMAND_MAX = 30000
+# Characters of a file that fit into one command, quoted
+PIECE = COMMAND_MAX // 6
 
 
 class HostError(Exception):
@@ -308,22 +308,35 @@ class Program:
         text = self.host.check(f'[ ! -f {self.dir}/status ] || cat {self.dir}/status')
         return int(text) if text else None
 
+    def _await(self, size, what, deadline):
+        """
+        Waits until the output has more than so many bytes, or the program has ended. Returns its
+        status or None, the number of bytes, and the output. After a timeout no other command can
+        be run.
+        """
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise self.host.error(f'{self.command}: {what}: not in time')
+        try:
+            head, output = self.host.check(f'await {self.dir} {size}', left).split('\n', 1)
+        except HostError as error:
+            raise HostError(f'{self.command}: {what}: {error}') from None
+        status, size = head.split()
+        return None if status == '-' else int(status), int(size), output
+
     def wait_line(self, regex, timeout=TIMEOUT):
         """The match in the next line that has one. A program that ends before is an error."""
-
-        def found():
-            ended = self.status() is not None
-            lines = self.output()
+        deadline = time.monotonic() + timeout
+        status, size = None, -1
+        while status is None:
+            status, size, output = self._await(size, f'"{regex}"', deadline)
+            lines = output.splitlines()
             for index in range(self.seen, len(lines)):
                 match = re.search(regex, lines[index])
                 if match:
                     self.seen = index + 1
                     return match
-            if ended:
-                raise self.host.error(f'{self.command}: ended without "{regex}": ' + ' / '.join(lines[-5:]))
-            return None
-
-        return self.host.wait(found, f'{self.command}: "{regex}"', timeout)
+        raise self.host.error(f'{self.command}: ended without "{regex}": ' + ' / '.join(lines[-5:]))
 
     def send(self, line):
         self.host.check(
@@ -338,9 +351,7 @@ class Program:
 
     def _end(self, command, timeout):
         self.host.run(command)
-        status = self.host.wait(
-            lambda: (self.status(),) if self.status() is not None else None, f'{self.command}: end', timeout
-        )[0]
+        status, *_ = self._await(sys.maxsize, 'end', time.monotonic() + timeout)
         self.host.run(f'kill "$(cat {self.dir}/holder)"')
         return status
 
@@ -540,8 +551,8 @@ class Host:
         timeout no other command can be run.
         """
         token = secrets.token_hex(8)
-        encoded = base64.b64encode(command.encode()).decode()
-        if len(encoded) > COMMAND_MAX:
+        request = command.encode()
+        if len(request) > COMMAND_MAX:
             raise HostError(f'{self.name}: too long a command: {command[:60]}...')
         control = self.control
         if not control:
@@ -564,7 +575,7 @@ class Host:
                 data.extend(piece)
 
         try:
-            control.sendall(f'{token} {encoded}\n'.encode())
+            control.sendall(f'{token} {len(request)}\n'.encode() + request)
             receive(control, lambda: b'\n' in data)
             head, _, rest = bytes(data).partition(b'\n')
             match = re.fullmatch(rf'{token} (\d+) (\d+)', head.decode('ascii', 'replace'))
@@ -576,8 +587,8 @@ class Host:
         except OSError as error:
             control.close()
             self.control = None
-            if isinstance(error, TimeoutError):
-                raise self.error(f'{command[:200]}: not within {timeout} s') from None
+            if isinstance(error, TimeoutError) and self.alive():
+                raise self.error(f'{command[:200]}: not within {timeout:.0f} s') from None
             raise self.disconnected(f'{command[:200]}: no answer: {error}') from None
         return status, data.decode('utf-8', 'replace')
 

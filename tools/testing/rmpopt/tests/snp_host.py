@@ -337,8 +337,9 @@ class SnpHost(host.Host):
         Begins to count IPIs on account of RMPOPT: by the kernel's trace event of a function that
         an IPI has asked for.
         """
+        # Not those of modules. grep takes a third of the time that awk does.
         functions = self.check(
-            "awk '$2 == \"t\" && $3 ~ /^rmpopt_[a-z_]*$/ && $3 !~ /test|kunit/ { print $3 }' /proc/kallsyms"
+            "grep -o ' t rmpopt_[a-z_]*$' /proc/kallsyms | cut -c 4- | grep -v 'test\\|kunit'"
         ).split()
         condition = ' || '.join(f'func.function == {name}' for name in sorted(set(functions)))
         self.check(
