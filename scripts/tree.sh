@@ -25,15 +25,16 @@ dev_parts=1
 author_name='RMPOPT developers'
 author_email=rmpopt@localhost
 
+# steps COMMAND ARGUMENT...: see there.
+steps()
+{
+	"$scripts/steps.py" "${0##*/}" "$@"
+}
+
 # Paths of the files that the patches given bring as empty stubs.
 stub_files()
 {
-	awk '
-		FNR == 1 { file = ""; new = 0 }
-		/^diff --git a\// { n = length($0); file = substr($0, 14, (n - 16) / 2); new = 0; next }
-		/^new file mode / { new = 1; next }
-		/^index 0+\.\.e69de29[0-9a-f]*$/ { if (new && file != "") print file; new = 0 }
-	' "$@" </dev/null
+	steps stubs "$@"
 }
 
 # patch_files PROJECT: its patches, in order, one a line.
@@ -49,41 +50,24 @@ patch_files()
 # inputs_hash PROJECT: one hash of everything that the series is made of.
 inputs_hash()
 {
-	local project=$1 patches=() f
+	local project=$1 patches=() list stubs=() f
 	mapfile -t patches < <(patch_files "$project")
+	list=$(stub_files ${patches[0]+"${patches[@]}"})
+	for f in $list; do
+		[ ! -f "$project/$f" ] || stubs+=("$project/$f")
+	done
 	{
 		for f in ${patches[0]+"${patches[@]}"}; do
-			printf '%s ' "${f#"$project/patches/"}"
-			git hash-object --no-filters -- "$f"
+			say "${f#"$project/"}"
 		done
-		stub_files ${patches[0]+"${patches[@]}"} | while IFS= read -r f; do
-			printf '%s ' "$f"
-			if [ -x "$project/$f" ]; then printf 'x '; fi
-			git hash-object --no-filters -- "$project/$f" 2>/dev/null || say missing
+		for f in ${stubs[0]+"${stubs[@]}"}; do
+			if [ -x "$f" ]; then printf 'x '; fi
+			say "${f#"$project/"}"
 		done
+		for f in ${patches[0]+"${patches[@]}"} ${stubs[0]+"${stubs[@]}"}; do
+			say "$f"
+		done | git hash-object --no-filters --stdin-paths
 	} | sha256sum | cut -d ' ' -f 1
-}
-
-# The message without the diffstat at its end, which would be wrong after an edit.
-without_diffstat()
-{
-	awk '
-		/^---$/ { cut = NR }
-		{ line[NR] = $0 }
-		END {
-			stat = 0
-			for (i = cut + 1; cut && i <= NR; i++) {
-				if (line[i] ~ /^ .* \| +([0-9]+( [+-]*)?|Bin.*)$/ ||
-				    line[i] ~ /^ [0-9]+ files? changed/)
-					stat = 1
-				else if (line[i] !~ /^( (create|delete|rename|copy|mode) .*)?$/)
-					cut = 0
-			}
-			if (stat && cut)
-				NR = cut - 1
-			for (i = 1; i <= NR; i++)
-				print line[i]
-		}'
 }
 
 # as_author NAME EMAIL DATE COMMAND...: the committer is the author, so that the same
@@ -106,158 +90,18 @@ as_author_of()
 	as_author "${who[@]}" "$@"
 }
 
-# patch_diff PATCH: the diff without the mail around it.
-patch_diff()
-{
-	sed -n '/^diff --git /,$p' "$1"
-}
-
-# index_entries [PATH...]: "MODE BLOB PATH" of these in the index, or of all.
-index_entries()
-{
-	git ls-files -s -- "$@" | sed 's/ 0\t/ /'
-}
-
-# The project keeps new files as the series leaves them. What a file held at earlier steps
-# follows from the diffs of later patches, undone from the last one on.
-#
-# new_file_versions REPO PROJECT FILES TMP: "MODE BLOB PATH" of each new file that the patch
-# brings or changes, after it, in TMP/PATCH. At the last of these it is as FILES has it.
-new_file_versions()
-(
-	repo=$1 project=$2 files=$3 tmp=$4
-	# shellcheck disable=SC2030
-	export GIT_INDEX_FILE=$tmp/new
-	cd "$repo" || exit
-	git read-tree --empty
-	mapfile -t patches < <(patch_files "$project")
-	for patch in ${patches[0]+"${patches[@]}"}; do
-		mkdir -p "$(dirname "$tmp/${patch#"$project/"}")"
-		: >"$tmp/${patch#"$project/"}"
-		while IFS= read -r path; do
-			[ -f "$files/$path" ] ||
-				die "${patch#"$project/"} brings $path, which the project does not have"
-			mode=100644
-			if [ -x "$files/$path" ]; then mode=100755; fi
-			blob=$(git hash-object -w --no-filters -- "$files/$path")
-			printf '%s %s\t%s\n' "$mode" "$blob" "$path" >>"$tmp/entries"
-		done < <(stub_files "$patch")
-	done
-	[ ! -e "$tmp/entries" ] || git update-index --index-info <"$tmp/entries"
-	for ((i = ${#patches[@]} - 1; i >= 0; i--)); do
-		patch=${patches[i]}
-		# A file that is not a patch is reported when it is applied.
-		mapfile -t paths < <({ patch_diff "$patch" | git apply --numstat -z 2>/dev/null || :; } |
-			tr '\0' '\n' | cut -f 3-)
-		[ "${#paths[@]}" -eq 0 ] || mapfile -t paths < <(git ls-files -- "${paths[@]}")
-		[ "${#paths[@]}" -gt 0 ] || continue
-		index_entries "${paths[@]}" >"$tmp/${patch#"$project/"}"
-		mapfile -t stubs < <(stub_files "$patch")
-		[ "${#stubs[@]}" -eq 0 ] || git update-index --force-remove -- "${stubs[@]}"
-		mapfile -t paths < <(git ls-files -- "${paths[@]}")
-		for path in ${paths[0]+"${paths[@]}"}; do
-			patch_diff "$patch" | git apply -R --cached --whitespace=nowarn "--include=$path" 2>/dev/null ||
-				undo_in_edited "$project" "$patch" "$path" "$tmp"
-		done
-	done
-)
-
-# undo_in_edited PROJECT PATCH PATH TMP: PATH in the index was edited in the project where
-# PATCH changes it. Undoes the patch with what was edited there, which thus belongs to it.
-undo_in_edited()
-{
-	local name=${2#"$1/"} path=$3 edited=$4/edited mode rc=0
-	mode=$(index_entries "$path" | cut -d ' ' -f 1)
-	git cat-file blob ":$path" >"$edited"
-	patch_diff "$2" | awk -v start="diff --git a/$path b/$path" '/^diff --git / { on = $0 == start } on' \
-		>"$edited.diff"
-	patch -s -R --merge --no-backup-if-mismatch "$edited" "$edited.diff" >/dev/null 2>&1 || rc=$?
-	[ "$rc" -le 1 ] ||
-		die "$path was edited in the project, and $name, which changes it, cannot be undone in it: take the" \
-			"edit back, make it in ${dev_tree#"$top"/} in the step that it belongs to" \
-			"(git commit --fixup, git rebase -i --autosquash base), and 'make $dev_export'"
-	# Of what it cannot merge it tells both sides; the second one is the patch's.
-	awk '
-		/^<<<<<<</ { skip = 1; next }
-		/^=======$/ && skip { skip = 0; next }
-		/^>>>>>>>/ { next }
-		!skip' "$edited" >"$edited.undone"
-	mode=$(sed -n 's/^old mode //p' "$edited.diff" | grep . || say "$mode")
-	printf '%s %s\t%s\n' "$mode" "$(git hash-object -w --no-filters -- "$edited.undone")" "$path" |
-		git update-index --index-info
-	say "Note: $path was edited in the project where $name changes it; 'make $dev_export' writes that patch anew" >&2
-}
-
 # Whether REPO stands on 7.2, of which some lines around those that the series changes differ.
 on_older_base()
 {
 	[[ $(git -C "$1" log -1 --format=%s base) == 'Linux 7.2'* ]]
 }
 
-# series_commits REPO PROJECT FILES: makes one commit for each patch of PROJECT on
-# top of the tag base of REPO, and fills the empty new files from those in FILES.
-# Objects only: no ref, index or file of REPO changes. Prints the last commit of the
-# fixes, of the functional part, and of all. A part without patches ends where the one
-# before it does.
+# series_commits REPO PROJECT FILES: one commit for each patch of PROJECT, see "commits"
+# of steps.py.
 series_commits()
-(
-	repo=$1 project=$2 files=$3
-	tmp=$(mktemp -d "$(git -C "$repo" rev-parse --absolute-git-dir)/rmpopt.XXXXXX")
-	trap 'rm -rf "$tmp"' EXIT
-	# shellcheck disable=SC2031
-	export GIT_INDEX_FILE=$tmp/index
-	cd "$repo" || exit
-	head=$(git rev-parse --verify -q 'base^{commit}') || die "${repo#"$top"/} has no tag base"
-	fixes=$head functional=$head
-	new_file_versions "$repo" "$project" "$files" "$tmp"
-	git read-tree base
-	while IFS= read -r patch; do
-		name=${patch#"$project/"}
-		# The message is everything up to the diff, byte for byte. git mailinfo
-		# would end it at the first "---", which a version note needs.
-		sed '/^$/q' "$patch" >"$tmp/header"
-		{ cat "$tmp/header"; say x; } |
-			git mailinfo -b --no-scissors --encoding=UTF-8 "$tmp/x" "$tmp/y" \
-			>"$tmp/info" || die "$name: not a mail"
-		subject=$(sed -n 's/^Subject: //p' "$tmp/info")
-		author=$(sed -n 's/^Author: //p' "$tmp/info")
-		email=$(sed -n 's/^Email: //p' "$tmp/info")
-		date=$(sed -n 's/^Date: //p' "$tmp/info")
-		if [ -z "$subject" ] || [ -z "$author" ] || [ -z "$date" ]; then
-			die "$name: needs From:, Date: and Subject:"
-		fi
-		body=$(awk 'body && /^diff --git / { exit } body { print } /^$/ { body = 1 }' "$patch" |
-			without_diffstat)
-		{ printf '%s\n' "$subject"; [ -z "$body" ] || printf '\n%s\n' "$body"; } >"$tmp/message"
-		patch_diff "$patch" >"$tmp/diff"
-		# What it changes in new files has been found above.
-		mapfile -t exclude < <(comm -23 <(cut -d ' ' -f 3 "$tmp/$name" | sort) <(stub_files "$patch" | sort))
-		exclude=(${exclude[0]+"${exclude[@]/#/--exclude=}"})
-		if ! git apply --cached --whitespace=nowarn "${exclude[@]}" "$tmp/diff" 2>"$tmp/error"; then
-			# Not elsewhere: with less context a patch may find a wrong place.
-			if ! on_older_base "$repo" ||
-			   ! git apply -C1 --cached --whitespace=nowarn "${exclude[@]}" "$tmp/diff" 2>/dev/null; then
-				die "$name does not apply to $(git log -1 --format=%s base): $(head -n 1 "$tmp/error")"
-			fi
-			say "Note: $name applies to $(git log -1 --format=%s base) by one line of context, not three" >&2
-		fi
-		while IFS= read -r path; do
-			mode=$(index_entries "$path" | cut -d ' ' -f 1)
-			grep -qE "^$mode [0-9a-f]+ $path\$" "$tmp/$name" ||
-				die "$path has mode $(sed -n "s,^\([0-7]*\) [0-9a-f]* $path\$,\1,p" "$tmp/$name"), but $name says $mode"
-		done < <(stub_files "$patch")
-		[ ! -s "$tmp/$name" ] || sed 's/ /\t/2' "$tmp/$name" | git update-index --index-info
-		tree=$(git write-tree)
-		head=$(as_author "$author" "$email" "$date" \
-			git commit-tree "$tree" -p "$head" -F "$tmp/message")
-		case $name in
-		patches/fixes/*) fixes=$head functional=$head ;;
-		patches/testing/*) ;;
-		*) functional=$head ;;
-		esac
-	done < <(patch_files "$project")
-	say "$fixes $functional $head"
-)
+{
+	patch_files "$2" | steps commits "${1#"$top"/}" "$dev_export" "$@"
+}
 
 # What the branch series of the tree was last made from, or exported to.
 stamp_get()

@@ -311,6 +311,8 @@ def test_later_steps(p: Project) -> None:
     kept = p.project / name
     brought = lines(1, 40)
     write(file, brought)
+    binary = p.directory / 'roundtrip.bin'
+    binary.write_bytes(bytes(range(256)))
     p.commit('x86/sev: Bring a file')
     changed = brought.replace('Line 10.', 'Line ten.').replace(
         lines(20, 20), f'{lines(20, 20)}/* Inserted. */\n'
@@ -318,6 +320,7 @@ def test_later_steps(p: Project) -> None:
     write(file, changed, 0o755)
     p.commit('x86/sev: Change it')
     write(file, changed.replace('Line ten', 'Line TEN').replace(lines(29, 29), ''))
+    binary.write_bytes(bytes(range(255, -1, -1)))
     p.commit('x86/sev: Change it again')
 
     def check_brought() -> None:
@@ -459,26 +462,31 @@ def test_work_is_kept(p: Project) -> None:
         assert p.head() != tip
 
 
-def test_patch_does_not_apply(p: Project) -> None:
+def test_wrong_patch(p: Project) -> None:
+    """A patch in the project that cannot become a commit"""
     state = p.tree_state()
     nonsense = p.project / 'patches/9999-nonsense.patch'
     author = p.git('log', '-1', '--format=%an <%ae>')
-    diff = f'--- a/{p.kind.changed}\n+++ b/{p.kind.changed}\n@@ -1,3 +1,3 @@\n no\n-such\n+line\n here\n'
-    write(
-        nonsense,
-        f'From {"0" * 40} Mon Sep 17 00:00:00 2001\n'
-        f'From: {author}\n'
-        'Date: Sun, 22 Nov 2026 13:53:12 +0000\n'
-        'Subject: [PATCH] x86/sev: Do not apply\n\n'
-        f'diff --git a/{p.kind.changed} b/{p.kind.changed}\n{diff}',
+    name, renamed = p.kind.changed, p.kind.changed[:-3] + 'w.c'
+    diff = f'diff --git a/{name} b/{name}\n--- a/{name}\n+++ b/{name}\n@@ -1,3 +1,3 @@\n no\n-such\n+line\n here\n'
+    rename = (
+        f'diff --git a/{name} b/{renamed}\nsimilarity index 100%\nrename from {name}\nrename to {renamed}\n'
     )
-    p.refuses(
-        f'make {p.make} refuses a patch that does not apply',
-        '9999-nonsense.patch does not apply',
-        p.bring,
-    )
-    with p.check('... and leaves the tree as it is'):
-        assert p.tree_state() == state
+    date = 'Sun, 22 Nov 2026 13:53:12 +0000'
+    for text, subject, when, change, pattern in (
+        ('does not apply', 'Do not apply', date, diff, '9999-nonsense.patch does not apply'),
+        ('renames a file', 'Rename', date, rename, '9999-nonsense.patch renames .* --no-renames'),
+        ('has no subject', '', date, diff, '9999-nonsense.patch: needs .* Subject:'),
+        ('has no date', 'Have no date', 'today', diff, '9999-nonsense.patch: not a mail'),
+    ):
+        write(
+            nonsense,
+            f'From {"0" * 40} Mon Sep 17 00:00:00 2001\n'
+            f'From: {author}\nDate: {when}\nSubject: [PATCH] {subject}\n\n{change}',
+        )
+        p.refuses(f'make {p.make} refuses a patch that {text}', pattern, p.bring)
+        with p.check('... and leaves the tree as it is'):
+            assert p.tree_state() == state
 
 
 # Base trees and other kernels
