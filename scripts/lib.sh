@@ -30,6 +30,8 @@ linux=$build/linux
 logs=$build/log
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/rmpopt
 jobs=$(nproc)
+# What host-init and host.py need in an initramfs, besides busybox
+host_programs=("$build/guest/commands" "$build/guest/await")
 
 # kernel_dir NAME: where that kernel is built, see scripts/kernel.
 kernel_dir()
