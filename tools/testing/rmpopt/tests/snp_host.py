@@ -272,9 +272,12 @@ class SnpHost(host.Host):
         """The guest's clock as the journal has it: right after its last entry."""
         return self.journal()[-1]['at'] + 1 if self.journal() else 0
 
+    # How many a core may need
+    ticks_for_batch = 1
+
     def run_all_cpus(self, regions=None):
         """As a core may have to catch up with all regions, unless the test knows better"""
-        super().run_all_cpus(len(self.in_reach()) if regions is None else regions)
+        super().run_all_cpus(self.ticks_for_batch * (len(self.in_reach()) if regions is None else regions))
 
     def work_on(self, worker, shell):
         """

@@ -39,6 +39,10 @@ MANY = ',sparse-chunks=1,sparse-start=2047G'
 
 
 class CatchUp(SnpHost):
+    # With nohz_full=, one CPU keeps the time for all others. A tick of theirs that comes before its
+    # own is left out.
+    ticks_for_batch = 2
+
     def begin(self, behind=()):
         """
         All is optimized, but on cores that have no tick. Other CPUs than WORKER and SHELL are idle
@@ -52,13 +56,6 @@ class CatchUp(SnpHost):
         self.judge('all is optimized before', found.keys() == set(behind), found)
         self.trace_ipis()
         self.work_on(WORKER, SHELL)
-
-    def run_all_cpus(self, regions=None):
-        """
-        With nohz_full=, one CPU keeps the time for all others. A tick of theirs that comes before its
-        own is left out, so that a core may take two ticks for a batch.
-        """
-        super().run_all_cpus(2 * (len(self.in_reach()) if regions is None else regions))
 
     def place(self):
         """A page of each of PLACED is assigned."""
